@@ -1,0 +1,1 @@
+"""A Jupyter-first research workbench for few-shot product recognition and re-identification."""

@@ -1,0 +1,1 @@
+"""Cards, catalogs, decoding and synthetic sets."""

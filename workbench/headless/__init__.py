@@ -1,0 +1,1 @@
+"""Notebooks without a person: strict parameters, supervisor, study, list of runs."""

@@ -1,0 +1,1 @@
+"""Figures, picture sheets and one-file reports: arrays, tables and records in, never models."""
