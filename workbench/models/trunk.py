@@ -1,0 +1,282 @@
+"""Trunks by name: any image tower of open_clip, any model of timm.
+
+A trunk is named by one string: `open_clip:ViT-L-14/laion2b_s32b_b82k` (architecture/weights tag),
+`timm:vit_large_patch14_dinov2.lvd142m`, `timm:resnet50.a1_in1k`. Where the weights come from is said apart:
+`pretrained` (the tag's own), `random`, or a local .safetensors or .pth file.
+"""
+
+import copy
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Literal, cast, get_args
+
+import open_clip
+import open_clip.model
+import timm
+import timm.models
+import torch
+from torch import nn
+
+from workbench.models.preprocessing import Preprocessing
+
+Pooling = Literal["default", "class", "mean", "both"]
+POOLINGS: tuple[str, ...] = get_args(Pooling)
+
+
+class WeightsUnavailableError(OSError):
+    """Pretrained weights are neither in the cache nor to be downloaded."""
+
+
+class Trunk(nn.Module):
+    """An image tower that gives one feature vector an image.
+
+    Attributes:
+        name: the string it was built from.
+        pooling: default, class, mean or both.
+        num_features: width of the features.
+        preprocessing: what the tower was made for; its image_size is the size it was built at.
+        tower: the library's own module.
+    """
+
+    def __init__(self, name: str, tower: nn.Module, pooling: str, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.name, self.pooling, self.preprocessing = name, pooling, preprocessing
+        self.tower = tower
+        self._num_prefix = 0 if pooling == "default" else _num_prefix_tokens(name, tower, pooling)
+        self.num_features = self._measure_features()
+
+    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        """Features, float [N, num_features], of normalised images, float [N, 3, H, W]."""
+        if self.pooling == "default":
+            return cast("torch.Tensor", self.tower(images_NCHW))
+        tokens_NTC = self._tokens(images_NCHW)
+        parts = []
+        if self.pooling in ("class", "both"):
+            parts.append(tokens_NTC[:, 0])
+        if self.pooling in ("mean", "both"):
+            parts.append(tokens_NTC[:, self._num_prefix :].mean(dim=1))
+        return torch.cat(parts, dim=1)
+
+    def _tokens(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        """All tokens after the final norm, float [N, T, C], the class token first."""
+        if isinstance(self.tower, open_clip.model.VisionTransformer):
+            last = self.tower.forward_intermediates(
+                images_NCHW, indices=1, normalize_intermediates=True, output_fmt="NLC", output_extra_tokens=True
+            )
+            return torch.cat([last["image_intermediates_prefix"][0], last["image_intermediates"][0]], dim=1)
+        forward_features = cast("Callable[[torch.Tensor], torch.Tensor]", self.tower.forward_features)
+        return forward_features(images_NCHW)
+
+    def _measure_features(self) -> int:
+        training = self.training
+        self.eval()
+        with torch.no_grad():
+            features = self(torch.zeros(1, 3, *self.preprocessing.image_size))
+        self.train(training)
+        if features.ndim != 2:
+            raise ValueError(
+                f"{self.name} with pooling {self.pooling!r} gives {tuple(features.shape)}, not one vector an image."
+            )
+        return int(features.shape[1])
+
+
+def build_trunk(
+    name: str,
+    weights: str = "pretrained",
+    image_size: tuple[int, int] | None = None,
+    pooling: str = "default",
+    seed: int = 0,
+) -> Trunk:
+    """A trunk in evaluation mode.
+
+    Args:
+        name: `open_clip:ARCHITECTURE[/TAG]` or `timm:MODEL[.TAG]`.
+        weights: `pretrained` (downloaded into the library's own cache when it is not there), `random`, or the path of a
+            local .safetensors or .pth file (loaded without running code from it; every key has to match).
+        image_size: height and width, px; None is the size that the weights were made for. Position encodings are
+            interpolated; both sides must be multiples of the patch.
+        pooling: `default` (the model's own: CLIP's projected class token, DINOv2's class token, average pooling of a
+            ResNet), `class`, `mean` (over the patch tokens or the last map), `both` (class and mean side by side, as
+            DINOv2's linear evaluation has it). The last three are taken after the final norm, before a projection.
+        seed: of the random weights.
+
+    Raises:
+        ValueError: an unknown name, pooling, size or a file that does not fit; the message says what there is.
+        WeightsUnavailableError: `pretrained` without a network and without a cached copy.
+    """
+    library, _, model = name.partition(":")
+    builders: dict[str, Callable[[str, str, tuple[int, int] | None], tuple[nn.Module, Preprocessing]]] = {
+        "open_clip": _build_open_clip,
+        "timm": _build_timm,
+    }
+    if library not in builders or not model:
+        raise ValueError(f"A trunk is named open_clip:ARCHITECTURE/TAG or timm:MODEL; found {name!r}.")
+    if pooling not in POOLINGS:
+        raise ValueError(f"pooling is one of {', '.join(POOLINGS)}; found {pooling!r}.")
+    if weights not in ("pretrained", "random") and not Path(weights).is_file():
+        raise ValueError(f"trunk weights are 'pretrained', 'random' or a file that exists; found {weights!r}.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tower, preprocessing = builders[library](model, weights, image_size)
+    _check_patch(name, tower, preprocessing.image_size)
+    return Trunk(name, tower, pooling, preprocessing).eval()
+
+
+def fetch_weights(name: str) -> dict[str, str | float]:
+    """Downloads a trunk's pretrained weights into its library's own cache; its size (MiB of the image tower) and licence.
+
+    Raises:
+        WeightsUnavailableError: there is no network and no cached copy.
+        ValueError: the name is unknown or has no weights.
+    """
+    trunk = build_trunk(name, "pretrained")
+    size_mib = sum(value.numel() * value.element_size() for value in trunk.state_dict().values()) / 2**20
+    config = getattr(trunk.tower, "pretrained_cfg", None) or {}
+    return {
+        "trunk": name,
+        "size_mib": round(size_mib, 1),
+        "licence": config.get("license") or "not stated by the library",
+    }
+
+
+def _build_open_clip(model: str, weights: str, image_size: tuple[int, int] | None) -> tuple[nn.Module, Preprocessing]:
+    architecture, _, tag = model.partition("/")
+    config = open_clip.get_model_config(architecture)
+    if config is None:
+        near = get_close_matches(architecture, open_clip.list_models(), n=3)
+        raise ValueError(f"open_clip has no architecture {architecture!r}; near: {', '.join(near) or 'none'}.")
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if tag and tag not in tags:
+        raise ValueError(
+            f"open_clip has no weights {tag!r} for {architecture}; there are: {', '.join(tags) or 'none'}."
+        )
+    described = open_clip.get_pretrained_cfg(architecture, tag) if tag else {}
+    if weights == "pretrained":
+        if not tag:
+            raise ValueError(f"Name the weights: open_clip:{architecture}/TAG, TAG one of {', '.join(tags) or 'none'}.")
+        with _downloading(f"open_clip:{model}"):
+            tower = open_clip.create_model(architecture, pretrained=tag, force_image_size=image_size).visual
+    else:
+        vision = copy.deepcopy(config["vision_cfg"])
+        if image_size is not None:
+            vision["image_size"] = image_size
+        tower = open_clip.model._build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
+        if "timm_model_name" in vision and image_size is not None:
+            tower.set_input_size(image_size)
+        if weights != "random":
+            _load_open_clip(tower, Path(weights))
+    size = tower.image_size if isinstance(tower.image_size, tuple) else (tower.image_size, tower.image_size)
+    preprocessing = Preprocessing(
+        image_size=(int(size[0]), int(size[1])),
+        mean=tuple(described.get("mean") or open_clip.OPENAI_DATASET_MEAN),
+        std=tuple(described.get("std") or open_clip.OPENAI_DATASET_STD),
+        interpolation=described.get("interpolation") or "bicubic",
+    )
+    return tower, preprocessing
+
+
+def _load_open_clip(tower: nn.Module, path: Path) -> None:
+    state = _read_state(path)
+    if any(key.startswith("visual.") for key in state):
+        state = {key: value for key, value in state.items() if key.startswith("visual.")}
+    else:
+        state = {f"visual.{key}": value for key, value in state.items()}
+    open_clip.model.resize_pos_embed(state, SimpleNamespace(visual=tower))
+    _load_strictly(tower, {key.removeprefix("visual."): value for key, value in state.items()}, path)
+
+
+def _build_timm(model: str, weights: str, image_size: tuple[int, int] | None) -> tuple[nn.Module, Preprocessing]:
+    if not timm.is_model(model):
+        near = get_close_matches(model, timm.list_models() + timm.list_pretrained(), n=3)
+        raise ValueError(f"timm has no model {model!r}; near: {', '.join(near) or 'none'}.")
+    config = timm.get_pretrained_cfg(model)
+    arguments: dict[str, object] = {"num_classes": 0}
+    if image_size is not None and config is not None and config.fixed_input_size:
+        arguments["img_size"] = image_size
+    if weights == "pretrained":
+        if config is None or not config.has_weights:
+            raise ValueError(f"timm has no pretrained weights for {model!r}; use weights='random' or a local file.")
+        with _downloading(f"timm:{model}"):
+            tower = timm.create_model(model, pretrained=True, **arguments)
+    elif weights == "random":
+        tower = timm.create_model(model, pretrained=False, **arguments)
+    else:
+        classifier = (config.classifier if config is not None else None) or ()
+        heads = tuple(f"{head}." for head in ([classifier] if isinstance(classifier, str) else classifier))
+        state = {
+            key: value for key, value in _read_state(Path(weights)).items() if not key.startswith(heads or ("\0",))
+        }
+        try:  # num_classes 0 on both sides keeps timm's loading strict
+            tower = timm.create_model(
+                model, pretrained=True, pretrained_cfg_overlay={"state_dict": state, "num_classes": 0}, **arguments
+            )
+        except RuntimeError as error:
+            raise ValueError(f"{weights} does not fit timm:{model}: {error}") from error
+    data = timm.data.resolve_data_config({}, model=tower)
+    size = image_size or data["input_size"][1:]
+    preprocessing = Preprocessing(
+        image_size=(int(size[0]), int(size[1])),
+        mean=tuple(data["mean"]),
+        std=tuple(data["std"]),
+        interpolation=data["interpolation"],
+        crop_share=data["crop_pct"],
+    )
+    return tower, preprocessing
+
+
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        state = timm.models.load_state_dict(str(path), weights_only=True)
+    except Exception as error:  # the libraries raise a dozen kinds; each means that the file is not weights
+        raise ValueError(f"{path} cannot be read as .safetensors or as a .pth of plain tensors: {error}") from error
+    return cast("dict[str, torch.Tensor]", state)
+
+
+def _load_strictly(module: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit the trunk: {error}") from error
+
+
+@contextmanager
+def _downloading(name: str) -> Iterator[None]:
+    """Turns the libraries' many ways of having no network into one line; their own messages stay out of the log."""
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        cause = str(error).strip().splitlines() or [type(error).__name__]
+        raise WeightsUnavailableError(
+            f"The weights of {name} are not in the cache and could not be downloaded ({cause[0][:200]}). "
+            f"With a network, `python -m workbench models fetch {name}` gets them once; or name a local file; or use 'random'."
+        ) from error
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _check_patch(name: str, tower: nn.Module, image_size: tuple[int, int]) -> None:
+    embed = getattr(tower, "patch_embed", getattr(getattr(tower, "trunk", None), "patch_embed", None))
+    patch = getattr(tower, "patch_size", None) or getattr(embed, "patch_size", None)
+    if patch is None:
+        return
+    height, width = (patch, patch) if isinstance(patch, int) else patch
+    if image_size[0] % height or image_size[1] % width:
+        nearest = round(image_size[0] / height) * height or height, round(image_size[1] / width) * width or width
+        raise ValueError(
+            f"{name} cuts patches of {height}x{width} px: {image_size} does not divide; nearest: {nearest}."
+        )
+
+
+def _num_prefix_tokens(name: str, tower: nn.Module, pooling: str) -> int:
+    """How many tokens stand before the patches; refuses a pooling that the tower cannot give."""
+    prefix = 1 if isinstance(tower, open_clip.model.VisionTransformer) else getattr(tower, "num_prefix_tokens", None)
+    if prefix is None:
+        raise ValueError(f"{name} has no tokens: pooling {pooling!r} is for vision transformers, use 'default'.")
+    if pooling in ("class", "both") and prefix == 0:
+        raise ValueError(f"{name} has no class token: use pooling 'mean' or 'default'.")
+    return int(prefix)
