@@ -4,13 +4,13 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
 import pytest
-import tomllib
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -95,10 +95,10 @@ def test_weights_are_loaded_without_running_code() -> None:
 
 def _pins() -> dict[str, list[Version]]:
     pins: dict[str, list[Version]] = {}
-    for name, version in re.findall(
+    for name, pinned in re.findall(
         r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE
     ):
-        pins.setdefault(canonicalize_name(name), []).append(Version(version))
+        pins.setdefault(canonicalize_name(name), []).append(Version(pinned))
     return pins
 
 

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from workbench.models.embedder import Embedder, build_embedder, load_embedder, o
 from workbench.models.heads import build_head
 from workbench.models.preprocessing import Preprocessing, ResizeMode
 
-EMBEDDERS: dict[str, dict[str, object]] = {
+EMBEDDERS: dict[str, dict[str, Any]] = {
     "timm:resnet10t": {"image_size": (64, 32), "head": "linear", "embedding_dim": 16},
     "timm:vit_small_patch14_dinov2": {"image_size": (28, 42), "pooling": "both"},
     "open_clip:ViT-S-32-alt": {"image_size": (64, 64), "resize": "crop"},
@@ -19,7 +20,7 @@ EMBEDDERS: dict[str, dict[str, object]] = {
 
 @pytest.fixture(scope="module", params=EMBEDDERS)
 def embedder(request: pytest.FixtureRequest) -> Embedder:
-    return build_embedder(request.param, "random", seed=3, **EMBEDDERS[request.param])  # type: ignore[arg-type]
+    return build_embedder(request.param, "random", seed=3, **EMBEDDERS[request.param])
 
 
 def test_a_round_trip_changes_no_bit(embedder: Embedder, tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_squash_keeps_everything_crop_cuts_the_sides_and_pad_fills() -> None:
 def test_crop_of_an_exact_size_changes_nothing() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)
     for resize in ("squash", "crop", "pad"):
-        assert np.array_equal(_preprocessing(resize, (6, 4)).apply(Image.fromarray(pixels)), pixels)  # type: ignore[arg-type]
+        assert np.array_equal(_preprocessing(resize, (6, 4)).apply(Image.fromarray(pixels)), pixels)
 
 
 def test_normalise_against_hand_worked_values() -> None:

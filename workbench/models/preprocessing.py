@@ -56,7 +56,9 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, described: dict[str, Any]) -> "Preprocessing":
         """The preprocessing that `to_dict` described."""
-        as_tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in described.items()}
+        as_tuples: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in described.items()
+        }
         return cls(**as_tuples)
 
     def resized(self, resize: ResizeMode) -> "Preprocessing":

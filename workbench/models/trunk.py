@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import open_clip
 import open_clip.model
@@ -194,7 +194,7 @@ def _build_timm(model: str, weights: str, image_size: tuple[int, int] | None) ->
         near = get_close_matches(model, timm.list_models() + timm.list_pretrained(), n=3)
         raise ValueError(f"timm has no model {model!r}; near: {', '.join(near) or 'none'}.")
     config = timm.get_pretrained_cfg(model)
-    arguments: dict[str, object] = {"num_classes": 0}
+    arguments: dict[str, Any] = {"num_classes": 0}
     if image_size is not None and config is not None and config.fixed_input_size:
         arguments["img_size"] = image_size
     if weights == "pretrained":
