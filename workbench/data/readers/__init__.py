@@ -1,0 +1,1 @@
+"""One file a layout: each reader turns a folder into the rows of a catalog."""

@@ -1,0 +1,116 @@
+"""Listing folders of images, safely: what is there, what is missing, and which links lead astray."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+_DEBRIS = ("thumbs.db", "desktop.ini")
+
+
+class LayoutError(ValueError):
+    """Files that are not laid out as the reader wants them; the message says what was wanted and what was found."""
+
+
+def scan(folder: Path, root: Path) -> tuple[list[str], list[str]]:
+    """The names of the files and of the folders in `folder`, each sorted.
+
+    Hidden entries, `Thumbs.db` and `desktop.ini` are left out. Links are followed as long as they stay inside `root`.
+
+    Raises:
+        LayoutError: the folder cannot be read; a link is broken, leads out of `root`, or back to a folder above it.
+    """
+    files: list[str] = []
+    folders: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or entry.name.lower() in _DEBRIS:
+                    continue
+                if entry.is_symlink():
+                    check_link(Path(entry.path), root)
+                (folders if entry.is_dir() else files).append(entry.name)
+    except OSError as error:
+        raise LayoutError(f"Cannot read the folder {folder}: {error.strerror}. Check its rights.") from error
+    return sorted(files), sorted(folders)
+
+
+def check_link(link: Path, root: Path) -> None:
+    """Returns nothing when the link stays inside `root` and leads to a file or to a folder that is not above it.
+
+    Raises:
+        LayoutError: otherwise.
+    """
+    target = Path(os.path.realpath(link))
+    if not target.exists():
+        raise LayoutError(f"The link {link} leads to {target}, which is not there. Remove or repair it.")
+    if not target.is_relative_to(os.path.realpath(root)):
+        raise LayoutError(
+            f"The link {link} leads out of the data set, to {target}. Copy the files in, or link the whole set's folder."
+        )
+    if Path(os.path.realpath(link.parent)).is_relative_to(target):
+        raise LayoutError(f"The link {link} leads back to a folder above it, {target}. Remove it.")
+
+
+def check_paths(paths: Sequence[str]) -> None:
+    """Returns nothing when every path is relative, with `/` between its parts and no `..` among them.
+
+    Raises:
+        LayoutError: names the first few that are not.
+    """
+    column = pd.Series(paths, dtype="str")
+    bad = column[column.str.contains(r"^/|\\|^[A-Za-z]:|(?:^|/)\.\.(?:/|$)", regex=True)]
+    if len(bad):
+        raise LayoutError(
+            f"{len(bad)} paths do not stay inside the data set: {few(list(bad))}. Wanted: relative paths with '/'."
+        )
+
+
+def check_listed(root: Path, paths: Sequence[str], listed_in: str) -> None:
+    """Returns nothing when every listed file is there. Folders are listed once each: no look at single files.
+
+    Raises:
+        LayoutError: a path leaves `root`; files are missing (the first few are named).
+    """
+    check_paths(paths)
+    there: set[str] = set()
+    for parent in sorted({path.rpartition("/")[0] for path in paths}):
+        folder = root / parent
+        if folder.is_dir():
+            prefix = f"{parent}/" if parent else ""
+            there.update(prefix + name for name in scan(folder, root)[0])
+    missing = [path for path in paths if path not in there]
+    if missing:
+        raise LayoutError(
+            f"{len(missing)} of {len(paths)} files listed in {listed_in} are not in {root}: {few(missing)}. "
+            "Complete the download."
+        )
+
+
+def text_column(values: Sequence[str], what: str) -> pd.Series:
+    """`values` as a text column.
+
+    Raises:
+        LayoutError: a name that is not valid Unicode (a file name in an old encoding); the first few are named.
+    """
+    try:
+        return pd.Series(values, dtype="str")
+    except UnicodeEncodeError:
+        bad = [ascii(value) for value in values if not _is_unicode(value)]
+        raise LayoutError(f"{len(bad)} {what} are not valid UTF-8: {few(bad)}. Rename them.") from None
+
+
+def few(names: Sequence[str], limit: int = 5) -> str:
+    """The first few names in one line, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(map(str, names[:limit])) + more
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
