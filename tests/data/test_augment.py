@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from workbench.data.augment import Augmentation, augment_image
+
+NOTHING = Augmentation(
+    crop_share=1, rotation_deg=0, perspective=0, brightness=0, contrast=0, saturation=0, blur_share=0, flip_share=0
+)
+
+
+def _photograph() -> Image.Image:
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((50, 60), Image.Resampling.BICUBIC)
+
+
+def _with(**changes: float) -> Augmentation:
+    return Augmentation(**{**NOTHING.__dict__, **changes})
+
+
+def test_the_generator_alone_decides() -> None:
+    image = _photograph()
+    one = augment_image(image, Augmentation(), np.random.default_rng(1))
+    again = augment_image(image, Augmentation(), np.random.default_rng(1))
+    other = augment_image(image, Augmentation(), np.random.default_rng(2))
+    assert one.tobytes() == again.tobytes()
+    assert one.tobytes() != other.tobytes()
+    assert one.size == image.size
+
+
+def test_brightness_stays_within_its_strength() -> None:
+    grey = Image.new("RGB", (20, 20), (100, 100, 100))
+    means = [np.asarray(augment_image(grey, _with(brightness=0.3), np.random.default_rng(seed))).mean() for seed in range(50)]
+    assert 70 <= min(means) < 80
+    assert 120 < max(means) <= 130
+
+
+def test_a_flip_is_the_mirror_image() -> None:
+    # The crop's aspect varies a little even when its area does not, so the comparison is with the unflipped copy.
+    image = _photograph()
+    straight = augment_image(image, NOTHING, np.random.default_rng(3))
+    flipped = augment_image(image, _with(flip_share=1), np.random.default_rng(3))
+    assert flipped.tobytes() == straight.transpose(Image.Transpose.FLIP_LEFT_RIGHT).tobytes()
+
+
+def test_erasing_changes_at_most_a_fifth_and_at_least_a_fiftieth_of_the_area() -> None:
+    image = Image.new("RGB", (100, 100))
+    shares = []
+    for seed in range(40):
+        copy = np.asarray(augment_image(image, _with(erase_share=1), np.random.default_rng(seed)))
+        shares.append(np.any(copy != 0, axis=2).mean())
+    assert 0.015 <= min(shares)
+    assert max(shares) <= 0.21
+
+
+def test_the_crop_keeps_its_share_of_the_area() -> None:
+    # A ramp: the range of values that a copy shows is the range of columns that it kept.
+    ramp = Image.fromarray(np.broadcast_to(np.arange(256, dtype=np.uint8)[None, :, None], (256, 256, 3)).copy())
+    for seed in range(20):
+        copy = np.asarray(augment_image(ramp, _with(crop_share=0.5), np.random.default_rng(seed))).astype(int)
+        kept = (copy.max() - copy.min()) / 255
+        assert 0.5 * 0.92 <= kept <= 1
+
+
+@given(width=st.integers(1, 40), height=st.integers(1, 40), seed=st.integers(0, 2**32))
+@settings(max_examples=50, deadline=None)
+def test_any_size_works_and_is_kept(width: int, height: int, seed: int) -> None:
+    image = Image.new("RGB", (width, height), (10, 200, 30))
+    everything = Augmentation(blur_share=1, flip_share=1, erase_share=1, rotation_deg=180)
+    copy = augment_image(image, everything, np.random.default_rng(seed))
+    assert (copy.size, copy.mode) == ((width, height), "RGB")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("crop_share", 0.0), ("brightness", 1.5), ("perspective", 0.5), ("rotation_deg", -1.0), ("flip_share", 2)]
+)
+def test_strengths_out_of_range_are_refused(field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=field):
+        Augmentation(**{field: value})

@@ -1,0 +1,212 @@
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from workbench.data.augment import Augmentation, augment_image
+from workbench.data.catalog import Catalog
+from workbench.data.images import QuarantineError
+from workbench.models.embedder import Embedder, build_embedder
+from workbench.retrieval.embed import choose_device, embed_catalog
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    return build_embedder("timm:resnet10t", "random", image_size=(32, 32), seed=1)
+
+
+def make_catalog(folder: Path, num_images: int = 10) -> Catalog:
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    names = [f"{row:03d}.png" for row in range(num_images)]
+    for name in names:
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(folder / name)
+    frame = pd.DataFrame(
+        {
+            "path": names,
+            "label": [f"{row % 3:03d}" for row in range(num_images)],
+            "split": "train",
+            "camera": pd.array([None] * num_images, dtype="Int64"),
+            "group": pd.Series([None] * num_images, dtype="str"),
+            "domain": "real",
+            "source": "made",
+        }
+    )
+    return Catalog(frame=frame, roots={"made": folder}, cards={}, missing_splits={})
+
+
+def _embed_plainly(embedder: Embedder, paths: list[Path]) -> np.ndarray:
+    rows = []
+    for path in paths:
+        pixels = embedder.preprocessing.apply(Image.open(path).convert("RGB"))
+        with torch.no_grad():
+            rows.append(embedder(embedder.preprocessing.normalise(torch.from_numpy(pixels.copy())[None]))[0].numpy())
+    return np.stack(rows)
+
+
+def test_embeddings_are_those_of_a_plain_loop_in_the_catalogs_order(embedder: Embedder, tmp_path: Path) -> None:
+    catalog = make_catalog(tmp_path / "set").take(np.array([7, 2, 9, 0, 4]))
+    made = embed_catalog(embedder, catalog, batch_size=2, cache=tmp_path / "cache", device="cpu", progress=None)
+    # 1e-5: batches of two and of one may take different convolution kernels
+    np.testing.assert_allclose(made.embedding_ND, _embed_plainly(embedder, catalog.image_paths()), atol=1e-5)
+    assert made.embedding_ND.dtype == np.float32
+    assert made.catalog.frame["path"].tolist() == ["007.png", "002.png", "009.png", "000.png", "004.png"]
+    assert made.source_N.tolist() == [0, 1, 2, 3, 4]
+    assert made.copy_N.tolist() == [0] * 5
+    assert made.catalog.fingerprint == catalog.fingerprint
+
+
+def test_copies_follow_their_photograph(embedder: Embedder, tmp_path: Path) -> None:
+    catalog = make_catalog(tmp_path / "set", 3)
+    plain = embed_catalog(embedder, catalog, cache=tmp_path / "cache", device="cpu", progress=None)
+    made = embed_catalog(embedder, catalog, copies=2, seed=5, cache=tmp_path / "cache", device="cpu", progress=None)
+    assert made.source_N.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert made.copy_N.tolist() == [0, 1, 2] * 3
+    assert made.catalog.frame["label"].tolist() == ["000"] * 3 + ["001"] * 3 + ["002"] * 3
+    np.testing.assert_allclose(made.embedding_ND[::3], plain.embedding_ND, atol=1e-5)
+    content = (tmp_path / "set" / "001.png").read_bytes()
+    rng = np.random.default_rng([5, 2, int(hashlib.sha256(content).hexdigest()[:16], 16)])
+    copy = augment_image(Image.open(tmp_path / "set" / "001.png").convert("RGB"), Augmentation(), rng)
+    pixels = torch.from_numpy(embedder.preprocessing.apply(copy).copy())[None]
+    with torch.no_grad():
+        expected = embedder(embedder.preprocessing.normalise(pixels))[0].numpy()
+    np.testing.assert_allclose(made.embedding_ND[5], expected, atol=1e-5)
+
+
+class _Counting:
+    """Counts forward passes, so that a test sees whether the cache answered."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.num_images = 0
+        self.handle = embedder.trunk.register_forward_pre_hook(self.count)
+
+    def count(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        self.num_images += len(inputs[0])
+
+
+def test_the_cache_answers_only_when_nothing_changed(embedder: Embedder, tmp_path: Path) -> None:
+    catalog = make_catalog(tmp_path / "set")
+    counting = _Counting(embedder)
+    options = {"cache": tmp_path / "cache", "device": "cpu", "progress": None}
+    first = embed_catalog(embedder, catalog, **options)  # type: ignore[arg-type]
+    assert counting.num_images == 10
+    again = embed_catalog(embedder, catalog, **options)  # type: ignore[arg-type]
+    assert counting.num_images == 10
+    assert np.array_equal(first.embedding_ND, again.embedding_ND)
+
+    replaced = tmp_path / "set" / "004.png"
+    Image.new("RGB", (40, 50), (9, 99, 199)).save(replaced)
+    os.utime(replaced, ns=(1, 1))
+    changed = embed_catalog(embedder, catalog, **options)  # type: ignore[arg-type]
+    assert counting.num_images == 20
+    differs = np.any(changed.embedding_ND != first.embedding_ND, axis=1)
+    assert differs.tolist() == [row == 4 for row in range(10)]
+
+    embed_catalog(embedder, catalog.take(np.arange(9)), **options)  # type: ignore[arg-type]
+    assert counting.num_images == 29
+    embed_catalog(embedder, catalog, dtype="bfloat16", **options)  # type: ignore[arg-type]
+    assert counting.num_images == 39
+    counting.handle.remove()
+    other = build_embedder("timm:resnet10t", "random", image_size=(32, 32), seed=2)
+    counting = _Counting(other)
+    embed_catalog(other, catalog, **options)  # type: ignore[arg-type]
+    assert counting.num_images == 10
+
+
+def test_what_cannot_be_decoded_is_set_aside_with_its_reason(embedder: Embedder, tmp_path: Path) -> None:
+    catalog = make_catalog(tmp_path / "set")
+    (tmp_path / "set" / "003.png").write_bytes(b"no image")
+    (tmp_path / "set" / "008.png").unlink()
+    options = {"cache": tmp_path / "cache", "device": "cpu", "progress": None, "batch_size": 4}
+    with pytest.raises(QuarantineError, match=r"003\.png"):
+        embed_catalog(embedder, catalog, **options)  # type: ignore[arg-type]
+    made = embed_catalog(embedder, catalog, quarantine_limit=0.2, **options)  # type: ignore[arg-type]
+    assert made.quarantine["path"].tolist() == ["003.png", "008.png"]
+    assert all(made.quarantine["reason"].str.len() > 5)
+    assert made.catalog.frame["path"].tolist() == [f"{row:03d}.png" for row in (0, 1, 2, 4, 5, 6, 7, 9)]
+    np.testing.assert_allclose(made.embedding_ND, _embed_plainly(embedder, made.catalog.image_paths()), atol=1e-5)
+    with pytest.raises(QuarantineError):
+        embed_catalog(embedder, catalog, **options)  # type: ignore[arg-type]
+
+
+def test_wrong_requests_are_refused(embedder: Embedder, tmp_path: Path) -> None:
+    catalog = make_catalog(tmp_path / "set", 2)
+    with pytest.raises(ValueError, match="no image to embed"):
+        embed_catalog(embedder, catalog.take(np.array([], dtype=np.int64)))
+    with pytest.raises(ValueError, match="copies is at least 0"):
+        embed_catalog(embedder, catalog, copies=-1)
+    with pytest.raises(ValueError, match="dtype is one of"):
+        embed_catalog(embedder, catalog, dtype="int8")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no CUDA GPU"):
+            choose_device("cuda")
+
+
+def test_weights_that_are_not_finite_are_an_error(tmp_path: Path) -> None:
+    broken = build_embedder("timm:resnet10t", "random", image_size=(32, 32))
+    with torch.no_grad():
+        next(broken.parameters()).fill_(torch.nan)
+    with pytest.raises(ValueError, match="not finite"):
+        embed_catalog(broken, make_catalog(tmp_path / "set", 2), cache=tmp_path / "cache", device="cpu", progress=None)
+
+
+_SCRIPT = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_embed
+from workbench.models.embedder import build_embedder
+from workbench.retrieval import embed
+embed._SAVE_EVERY_S = 0.0
+folder = Path(sys.argv[2])
+embedder = build_embedder("timm:resnet10t", "random", image_size=(32, 32), seed=1)
+slow = embedder.trunk.register_forward_pre_hook(lambda module, inputs: time.sleep(0.1))
+made = embed.embed_catalog(embedder, test_embed.make_catalog(folder / "set", 64) if not (folder / "set").exists()
+    else test_embed.open_made(folder / "set"), batch_size=4, cache=folder / "cache", device="cpu")
+"""
+
+
+def open_made(folder: Path) -> Catalog:
+    """The catalog that make_catalog left, without writing the images again."""
+    stamps = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    catalog = make_catalog(folder, len(stamps))
+    for path, stamp in stamps.items():
+        os.utime(path, ns=(stamp, stamp))
+    return catalog
+
+
+@pytest.mark.slow
+def test_kill_nine_loses_nothing_and_the_result_is_the_same_to_the_bit(embedder: Embedder, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _SCRIPT, str(Path(__file__).parent), str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    make_catalog(tmp_path / "set", 64)
+    rng, done = np.random.default_rng(0), []
+    for _ in range(3):
+        child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        for _ in range(int(rng.integers(1, 4))):
+            line = child.stdout.readline()
+        done.append(int(line.split()[1]))
+        time.sleep(float(rng.uniform(0, 0.1)))
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert done == sorted(set(done)), "each start went on where the last one was killed"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    catalog = open_made(tmp_path / "set")
+    resumed = embed_catalog(embedder, catalog, batch_size=4, cache=tmp_path / "cache", device="cpu", progress=None)
+    whole = embed_catalog(embedder, catalog, batch_size=4, cache=tmp_path / "other", device="cpu", progress=None)
+    torch.set_num_threads(threads)
+    assert np.array_equal(resumed.embedding_ND, whole.embedding_ND)
+    assert [path.name for path in (tmp_path / "cache").iterdir() if path.name.startswith(".")] == []
