@@ -1,0 +1,136 @@
+"use strict";
+(() => {
+  const nonce = document.currentScript.nonce;
+  const packed = document.currentScript.previousElementSibling;
+  const phone_px = 600;
+  const print_width_px = 680;
+  const by_touch = matchMedia("(pointer: coarse)").matches;
+  const night = matchMedia("(prefers-color-scheme: dark)");
+  const light_to_night = {
+    "#0072b2": "#4aa8e0", "#d55e00": "#f08a4b", "#009e73": "#3cc79b",
+    "#cc79a7": "#e29cc3", "#e69f00": "#f0b73f", "#56b4e9": "#8fd0f5",
+  };
+  const plots = [];
+
+  function merge(below, above) {
+    const result = { ...below };
+    for (const [key, value] of Object.entries(above)) {
+      const both = value && typeof value === "object" && !Array.isArray(value);
+      result[key] = both ? merge(result[key] || {}, value) : value;
+    }
+    return result;
+  }
+
+  function themed(template, is_night) {
+    const base = template || {};
+    const old = base.layout || {};
+    const none = "rgba(0,0,0,0)";
+    const clear = { paper_bgcolor: none, plot_bgcolor: none, modebar: { bgcolor: none, color: "#8b949e" } };
+    if (!is_night) return { ...base, layout: merge(old, clear) };
+    const axis = { gridcolor: "#363c45", linecolor: "#6b7480", zerolinecolor: "#525a65", tickcolor: "#6b7480" };
+    const colours = (old.colorway || []).map((colour) => light_to_night[colour.toLowerCase()] || colour);
+    return {
+      ...base,
+      layout: merge(old, {
+        ...clear,
+        ...(colours.length ? { colorway: colours } : {}),
+        font: { color: "#d7dde4" },
+        xaxis: axis,
+        yaxis: axis,
+        hoverlabel: { bgcolor: "#262b33", bordercolor: "#6b7480", font: { color: "#eef1f4" } },
+        annotationdefaults: { font: { color: "#d7dde4" } },
+        modebar: { ...clear.modebar, activecolor: "#d7dde4" },
+      }),
+    };
+  }
+
+  function heightFor(plot) {
+    const legend = plot.area.querySelector(".legend .bg");
+    if (!legend || plot.area.clientWidth >= phone_px) return plot.height;
+    return plot.height + Math.max(0, legend.getBoundingClientRect().height - 40);
+  }
+
+  async function fit(plot) {
+    await Plotly.relayout(plot.area, { height: plot.height });
+    await Plotly.relayout(plot.area, { height: heightFor(plot) });
+  }
+
+  async function draw(plot) {
+    const layout = { ...plot.layout, template: themed(plot.layout.template, night.matches), autosize: true };
+    delete layout.width;
+    layout.height = plot.height;
+    if (by_touch) layout.dragmode = false; // a finger on a plot scrolls the page
+    await Plotly.newPlot(plot.area, plot.data, layout, {
+      responsive: true,
+      displaylogo: false,
+      displayModeBar: by_touch ? false : "hover",
+      showSendToCloud: false,
+      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+    });
+    if (plot.area.clientWidth < phone_px) await fit(plot);
+    plot.width = plot.area.clientWidth;
+    plot.area.dataset.drawn = "yes";
+  }
+
+  async function drawAll() {
+    for (const figure of document.querySelectorAll("figure.plot")) {
+      const area = figure.querySelector(".plot-area");
+      try {
+        const { data, layout } = JSON.parse(figure.querySelector("script").textContent);
+        const plot = { area, data, layout, height: layout.height || 450 };
+        await draw(plot);
+        plots.push(plot);
+      } catch (error) {
+        area.textContent = `This figure could not be drawn: ${error.message}`;
+        console.error(error);
+      }
+      await new Promise((resume) => setTimeout(resume));
+    }
+    document.documentElement.dataset.plots = "drawn";
+  }
+
+  async function unpack() {
+    const bytes = Uint8Array.from(atob(packed.textContent), (character) => character.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const script = document.createElement("script");
+    script.nonce = nonce;
+    script.textContent = await new Response(stream).text();
+    document.head.append(script);
+    packed.remove();
+  }
+
+  night.addEventListener("change", () => {
+    for (const plot of plots) Plotly.relayout(plot.area, { template: themed(plot.layout.template, night.matches) });
+  });
+  let resizing;
+  addEventListener("resize", () => {
+    clearTimeout(resizing);
+    resizing = setTimeout(() => {
+      for (const plot of plots) {
+        if (plot.area.clientWidth === plot.width) continue;
+        plot.width = plot.area.clientWidth;
+        fit(plot);
+      }
+    }, 250);
+  });
+  // Paper is narrower than the window and always light; the plots must know before the page is laid out for it.
+  addEventListener("beforeprint", () => {
+    for (const plot of plots) {
+      const template = themed(plot.layout.template, false);
+      Plotly.relayout(plot.area, { width: print_width_px, height: plot.height, template });
+    }
+  });
+  addEventListener("afterprint", () => {
+    for (const plot of plots) {
+      Plotly.relayout(plot.area, {
+        width: null, autosize: true, height: heightFor(plot), template: themed(plot.layout.template, night.matches),
+      });
+    }
+  });
+  unpack().then(drawAll).catch((error) => {
+    for (const area of document.querySelectorAll(".plot-area")) {
+      area.textContent = `The figures could not be drawn: ${error.message}. A browser from 2023 or later is needed.`;
+    }
+    console.error(error);
+  });
+})();
