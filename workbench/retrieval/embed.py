@@ -281,7 +281,7 @@ def _rendered(
         try:
             image = decode_image(content, str(paths[row]), target_px=preprocessing.decode_px)
         except ImageError as error:
-            return _Rendered(row, sha256, None, str(error))
+            return _Rendered(row, sha256, None, error.reason)
         inputs = [preprocessing.apply(image)]
         for copy in range(1, copies + 1):
             rng = np.random.default_rng([seed, copy, int(sha256[:16], 16)])
