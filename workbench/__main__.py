@@ -1,0 +1,242 @@
+"""The command line: `python -m workbench`. It parses, calls and prints; the exit code is 0, 1 (failed) or 2 (refused)."""
+
+import argparse
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from workbench.headless.batch import expand_sweeps, run_many
+from workbench.headless.index import duration, headline, write_index
+from workbench.headless.study import study
+from workbench.runs.parameters import ParameterError
+from workbench.runs.record import list_runs, read_record
+from workbench.runs.root import find_root, outputs_folder
+
+Command = Callable[[argparse.Namespace], int]
+
+
+class Refusal(Exception):
+    """A command that cannot be begun; the message says why."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 0 ok, 1 something failed, 2 refused before it began, with the reason on standard error."""
+    options = _build_parser().parse_args(arguments)
+    command: Command = options.command
+    try:
+        return command(options)
+    except (Refusal, ParameterError, FileNotFoundError) as error:
+        print(f"refused: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("cancelled", file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    notebook = _find_notebook(options.notebook)
+    given = _split_pairs(options.parameter, "-p")
+    sweeps = {name: _split_values(text) for name, text in _split_pairs(options.sweep, "--sweep").items()}
+    twice = sorted(given.keys() & sweeps.keys())
+    if twice:
+        raise Refusal(f"{', '.join(twice)} is given by both -p and --sweep.")
+    runs = [(notebook, {**given, **point}) for point in expand_sweeps(sweeps)]
+    folders = run_many(runs, options.jobs, out=options.out, deadline_s=options.deadline)
+    ok = [folder for folder in folders if read_record(folder)["status"] == "ok"]
+    if len(runs) > 1:
+        print(f"{len(ok)} of {len(runs)} runs are ok; {(options.out or outputs_folder()) / 'index.html'}")
+    return 0 if len(ok) == len(runs) else 1
+
+
+def _study(options: argparse.Namespace) -> int:
+    from workbench.data.card import CardError, read_card
+
+    try:
+        walk = [(name, read_card(name.split("+")[0]).task) for name in options.data]
+    except CardError as error:
+        raise Refusal(str(error)) from error
+    try:
+        folders = study(walk, options.smoke, out=options.out, deadline_s=options.deadline)
+    except ValueError as error:
+        raise Refusal(str(error)) from error
+    return 0 if all(read_record(folder)["status"] == "ok" for folder in folders) else 1
+
+
+def _runs(options: argparse.Namespace) -> int:
+    outputs = options.out or outputs_folder()
+    for folder, record in list_runs(outputs):
+        data = record["parameters"].get("data") or ""
+        print(
+            f"{record['status']:9}  {folder.name}  {data}  {duration(record.get('seconds'))}  {headline(folder)}".rstrip()
+        )
+    print(write_index(outputs))
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from workbench.report.html import write_report
+
+    outputs = options.out or outputs_folder()
+    folder = _find_run(options.target, outputs)
+    try:
+        if folder is not None:
+            report = folder / "report.html"
+            write_report(folder / "output.ipynb", report, read_record(folder))
+            write_index(folder.parent)
+        else:
+            notebook = _find_notebook(options.target)
+            report = outputs / f"{notebook.stem}.html"
+            write_report(notebook, report)
+    except ValueError as error:
+        raise Refusal(str(error)) from error
+    print(report)
+    return 0
+
+
+def _data_list(options: argparse.Namespace) -> int:
+    from workbench.data.card import list_cards
+
+    for card in list_cards():
+        print(f"{card.name:24} {card.task:12} {card.title}")
+    return 0
+
+
+def _data_check(options: argparse.Namespace) -> int:
+    from workbench.data.card import CardError
+    from workbench.data.catalog import open_catalog
+
+    try:
+        catalog = open_catalog(options.name, options.data_root)
+    except CardError as error:
+        raise Refusal(str(error)) from error
+    except (OSError, ValueError) as error:
+        print(f"{options.name}: {error}", file=sys.stderr)
+        return 1
+    print(catalog.summary().to_string(index=False))
+    for name, splits in catalog.missing_splits.items():
+        if splits:
+            print(f"{name}: not among the files: {', '.join(splits)}")
+    print(f"{len(catalog)} images, fingerprint {catalog.fingerprint}")
+    return 0
+
+
+def _models_fetch(options: argparse.Namespace) -> int:
+    from workbench.models.trunk import fetch_weights
+
+    try:
+        fetched = fetch_weights(options.trunk)
+    except ValueError as error:
+        raise Refusal(str(error)) from error
+    for name, value in fetched.items():
+        print(f"{name}: {value}")
+    return 0
+
+
+def _find_notebook(text: str) -> Path:
+    """The notebook at that path, or the one of that name in `notebooks/`."""
+    folder = find_root() / "notebooks"
+    for path in (Path(text), folder / text, folder / f"{text}.ipynb"):
+        if path.suffix == ".ipynb" and path.is_file():
+            return path.resolve()
+    names = sorted(path.stem for path in folder.glob("*.ipynb"))
+    raise Refusal(f"There is no notebook {text!r}{_hint(text, names)} There are: {', '.join(names) or 'none'}.")
+
+
+def _find_run(text: str, outputs: Path) -> Path | None:
+    """The run folder at that path, or the one run in `outputs` whose name contains the text; None without one."""
+    for path in (Path(text), outputs / text):
+        if (path / "run.json").is_file():
+            return path.resolve()
+    if text.endswith(".ipynb") or (find_root() / "notebooks" / f"{text}.ipynb").is_file():
+        return None
+    found = [folder for folder, _ in list_runs(outputs) if text in folder.name]
+    if len(found) > 1:
+        raise Refusal(f"{len(found)} runs have {text!r} in their names: {', '.join(path.name for path in found[:5])}.")
+    return found[0] if found else None
+
+
+def _hint(text: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(text, names, n=1)
+    return f". Did you mean {near[0]!r}?" if near else "."
+
+
+def _split_pairs(texts: Sequence[str], option: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise Refusal(f"{option} wants name=value, found {text!r}.")
+        if name in pairs:
+            raise Refusal(f"{option} gives {name!r} twice.")
+        pairs[name] = value
+    return pairs
+
+
+def _split_values(text: str) -> list[str]:
+    """The values of a sweep; commas within brackets belong to a list."""
+    return [value.strip() for value in re.findall(r"(?:\[[^\]]*\]|[^,\[])+", text)]
+
+
+def _positive(kind: type[int] | type[float]) -> Callable[[str], int | float]:
+    def number(text: str) -> int | float:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"wanted a number above 0, found {text}")
+        return value
+
+    return number
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m workbench", allow_abbrev=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(
+        name: str, command: Command, words: str, group: argparse._SubParsersAction | None = None
+    ) -> argparse.ArgumentParser:
+        child: argparse.ArgumentParser = (group or commands).add_parser(
+            name, help=words, description=words, allow_abbrev=False
+        )
+        child.set_defaults(command=command)
+        return child
+
+    run = add("run", _run, "run a notebook headless: its folder, record and report")
+    run.add_argument("notebook", metavar="NOTEBOOK", help="a path, or the name of one in notebooks/")
+    run.add_argument("-p", dest="parameter", action="append", default=[], metavar="name=value")
+    run.add_argument("--sweep", action="append", default=[], metavar="name=a,b", help="one run for each combination")
+    run.add_argument("--jobs", type=_positive(int), default=1, metavar="N", help="how many run at once (1)")
+    walk = add("study", _study, "run the notebooks of the study, one after the other")
+    walk.add_argument("--data", nargs="+", required=True, metavar="NAME", help="names or paths of data cards")
+    walk.add_argument("--smoke", action="store_true", help="small and quick")
+    for child in (run, walk):
+        child.add_argument("--deadline", type=_positive(float), metavar="S", help="seconds that each run may take")
+    runs = add("runs", _runs, "list the runs, newest first, and write index.html")
+    report = add("report", _report, "render a run, or a notebook saved with its outputs, as one HTML file")
+    report.add_argument("target", metavar="NOTEBOOK|RUN")
+    for child in (run, walk, runs, report):
+        child.add_argument("--out", type=Path, metavar="DIR", help="the folder of the runs (outputs/)")
+    data = commands.add_parser("data", help="the data sets").add_subparsers(required=True, metavar="COMMAND")
+    add("list", _data_list, "list the data cards", data)
+    check = add("check", _data_check, "hold the files of a set against its card", data)
+    check.add_argument("name", metavar="NAME")
+    check.add_argument("--data-root", type=Path, metavar="DIR", help="where the set lies")
+    models = commands.add_parser("models", help="the trunks").add_subparsers(required=True, metavar="COMMAND")
+    fetch = add("fetch", _models_fetch, "download a trunk's weights into the library's own cache", models)
+    fetch.add_argument("trunk", metavar="TRUNK")
+    return parser
+
+
+if __name__ == "__main__":
+    exit_code = main()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our lines has gone; without this Python would change the exit code over it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(exit_code)

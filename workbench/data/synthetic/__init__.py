@@ -1,0 +1,1 @@
+"""Sets drawn by code, deterministic by seed."""
