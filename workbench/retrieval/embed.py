@@ -315,10 +315,8 @@ def _images_fingerprint(catalog: Catalog, paths: list[Path]) -> str:
 
 def _quarantine_of(catalog: Catalog, failures: dict[int, str]) -> pd.DataFrame:
     rows = sorted(failures)
-    names = catalog.frame["path"].to_numpy()[rows] if rows else []
-    return pd.DataFrame(
-        {"path": pd.Series(names, dtype="str"), "reason": pd.Series([failures[r] for r in rows], dtype="str")}
-    )
+    names = catalog.frame["path"].iloc[rows].tolist()
+    return pd.DataFrame({"path": names, "reason": [failures[row] for row in rows]}, dtype="str")
 
 
 def _open(folder: Path, catalog: Catalog) -> EmbeddingSet:

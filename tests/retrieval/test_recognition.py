@@ -1,0 +1,175 @@
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from workbench.data.card import read_card
+from workbench.data.catalog import Catalog
+from workbench.retrieval.few_shot import FewShotProtocol
+from workbench.retrieval.recognition import (
+    collect_metrics,
+    compare_groups,
+    evaluate_references,
+    examples,
+    frequent_confusions,
+    name_metrics,
+    plan_recognition,
+    shots_curves,
+)
+from workbench.retrieval.stats import Metric
+
+
+@pytest.fixture
+def catalog() -> Catalog:
+    rows = [
+        ("a.jpg", "tin", "reference", "packshot"),
+        ("b.jpg", "tin", "reference", "synthetic"),
+        ("c.jpg", "tin", "query", "synthetic"),
+        ("d.jpg", "box", "query", "real"),
+    ]
+    frame = pd.DataFrame(rows, columns=["path", "label", "split", "domain"]).assign(source="set")
+    frame["camera"], frame["group"] = pd.array([None] * 4, dtype="Int64"), pd.Series([None] * 4, dtype="str")
+    return Catalog(frame=frame, roots={"set": Path("/")}, cards={}, missing_splits={})
+
+
+def _paths(catalog: Catalog) -> list[str]:
+    return [str(path) for path in catalog.frame["path"]]
+
+
+def test_the_parameters_say_what_is_compared(catalog: Catalog) -> None:
+    plan = plan_recognition(catalog, "reference:synthetic, reference", "query", "real", "1, 5,all")
+    assert {name: _paths(part) for name, part in plan.references.items()} == {
+        "reference:synthetic": ["b.jpg"],
+        "reference": ["a.jpg", "b.jpg"],
+    }
+    assert _paths(plan.queries) == ["d.jpg"]
+    assert plan.shots == (1, 5, "all")
+
+
+def test_what_is_left_empty_comes_from_the_card(catalog: Catalog) -> None:
+    protocol = {"reference_sets": ["reference:packshot"], "query_split": "query", "query_domain": "real", "shots": [2]}
+    card = replace(read_card("grocery_store"), protocol=protocol)
+    of_card = replace(catalog, cards={"set": card})
+    plan = plan_recognition(of_card)
+    assert list(plan.references) == ["reference:packshot"]
+    assert _paths(plan.queries) == ["d.jpg"]
+    assert plan.shots == (2,)
+    # a split that was named brings all its domains, not the card's
+    assert _paths(plan_recognition(of_card, query_split="query").queries) == ["c.jpg", "d.jpg"]
+    assert _paths(plan_recognition(of_card, query_domain="synthetic").queries) == ["c.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "give reference_sets"),
+        ({"reference_sets": "reference"}, "give reference_sets"),
+        ({"reference_sets": "refrence", "query_split": "query"}, "Did you mean 'reference'"),
+        ({"reference_sets": "reference:real", "query_split": "query"}, "reference:packshot, reference:synthetic"),
+        ({"reference_sets": "reference", "query_split": "query", "shots": "1, none"}, "found 'none'"),
+        ({"reference_sets": "reference", "query_split": "query", "shots": "0"}, "at least 1"),
+        ({"reference_sets": "reference", "query_split": "query", "shots": "2, 2"}, "twice"),
+    ],
+)
+def test_plans_that_cannot_be_are_refused(catalog: Catalog, given: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plan_recognition(catalog, **given)
+
+
+def test_metric_names_tell_galleries_and_baselines_apart(catalog: Catalog) -> None:
+    plan = plan_recognition(catalog, "reference:packshot, reference:synthetic", "query", "", "1")
+    metrics = {"accuracy@1/shots=1/micro": Metric(0.5, 0.4, 0.6, 2, "protocol")}
+    assert list(name_metrics(metrics, plan, "reference:packshot")) == ["accuracy@1/shots=1/micro"]
+    assert list(name_metrics(metrics, plan, "reference:synthetic", "colour_histogram")) == [
+        "colour_histogram/accuracy@1/shots=1/micro/references=reference:synthetic"
+    ]
+
+
+def test_a_gallery_is_asked_only_for_shots_that_it_has(catalog: Catalog) -> None:
+    def shots(text: str, reference_set: str = "reference") -> tuple[int | str, ...]:
+        return plan_recognition(catalog, reference_set, "query", "", text).shots_of(reference_set)
+
+    assert shots("1, 2, 5, all") == (1, 2)
+    assert shots("1, 5, all") == (1, "all")
+    assert shots("5") == ("all",)
+    assert shots("1, 5") == (1,)
+    assert shots("1, 2, all", "reference:packshot") == (1,)
+
+
+@dataclass(frozen=True)
+class _Embedded:
+    embedding_ND: np.ndarray
+    catalog: Catalog
+    source_N: np.ndarray
+
+
+def _embedded(catalog: Catalog, angles: list[float]) -> _Embedded:
+    radians = np.deg2rad(angles)
+    return _Embedded(np.stack([np.cos(radians), np.sin(radians)], axis=1), catalog, np.arange(len(catalog)))
+
+
+def _two_sets(catalog: Catalog) -> tuple[Catalog, dict[str, _Embedded], _Embedded]:
+    """Two labels on a circle: tin at 0 degrees, box at 90; of the queries one tin at 80 is taken for a box."""
+    rows = [
+        ("r1.jpg", "tin", "reference", "packshot", "metal"),
+        ("r2.jpg", "box", "reference", "packshot", "paper"),
+        ("s1.jpg", "tin", "reference", "synthetic", "metal"),
+        ("s2.jpg", "box", "reference", "synthetic", "paper"),
+        ("q1.jpg", "tin", "query", "real", "metal"),
+        ("q2.jpg", "tin", "query", "real", "metal"),
+        ("q3.jpg", "box", "query", "real", "paper"),
+    ]
+    frame = pd.DataFrame(rows, columns=["path", "label", "split", "domain", "group"]).assign(source="set")
+    frame["camera"] = pd.array([None] * 7, dtype="Int64")
+    made = replace(catalog, frame=frame.astype({"group": "str"}))
+    plan = plan_recognition(made, "reference:packshot, reference:synthetic", "query", "", "1")
+    sets = {name: _embedded(part, [0, 90]) for name, part in plan.references.items()}
+    return made, sets, _embedded(plan.queries, [10, 80, 70])
+
+
+def test_each_reference_set_is_a_gallery_of_its_own(catalog: Catalog) -> None:
+    made, sets, queries = _two_sets(catalog)
+    plan = plan_recognition(made, ", ".join(sets), "query", "", "1")
+    protocol = FewShotProtocol(draws=1)
+    results = evaluate_references(plan, sets, queries, protocol)
+    assert [result.metrics["accuracy@1/shots=1/micro"].value for result in results.values()] == pytest.approx(
+        [2 / 3] * 2
+    )
+    assert "references packshot, queries real" in results["reference:packshot"].protocol.describe()
+    assert "references synthetic, queries real" in results["reference:synthetic"].protocol.describe()
+
+    metrics = collect_metrics(plan, results, results)
+    assert metrics["accuracy@1/shots=1/micro"].value == pytest.approx(2 / 3)
+    assert metrics["accuracy@1/shots=1/macro"].value == pytest.approx(3 / 4)
+    assert metrics["chance/accuracy@1/shots=1/micro"].value == 1 / 2
+    assert metrics["colour_histogram/accuracy@1/shots=1/macro/references=reference:synthetic"].value == pytest.approx(
+        3 / 4
+    )
+
+    curves = shots_curves({"ours": results, "colours": results}, "colours")
+    assert curves["series"].tolist() == [
+        f"{system}, reference:{kind}" for system in ("ours", "colours") for kind in ("packshot", "synthetic")
+    ]
+    assert curves["baseline"].tolist() == [False, False, True, True]
+    assert curves["value"].tolist() == pytest.approx([2 / 3] * 4)
+
+    result = results["reference:packshot"]
+    (mistake,) = frequent_confusions(result, sets["reference:packshot"].catalog, queries.catalog, 5)
+    assert (mistake.label, mistake.predicted, mistake.count, mistake.share) == ("tin", "box", 1, 0.5)
+    assert [path.name for path in (mistake.query, mistake.taken_for, mistake.right)] == ["q2.jpg", "r2.jpg", "r1.jpg"]
+    assert [path.name for _, path in examples(plan, 9, 1)] == [
+        "r2.jpg",
+        "s2.jpg",
+        "q3.jpg",
+        "r1.jpg",
+        "s1.jpg",
+        "q1.jpg",
+    ]
+
+    groups = compare_groups(made, sets["reference:packshot"].catalog, result)
+    assert groups is not None
+    assert groups.metrics["group_accuracy@1/shots=1/micro"].value == pytest.approx(2 / 3)
+    without = replace(made, frame=made.frame.assign(group=pd.Series([None] * 7, dtype="str")))
+    assert compare_groups(without, sets["reference:packshot"].catalog, result) is None
