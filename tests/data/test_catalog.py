@@ -201,3 +201,10 @@ def test_real_sets_together(grocery_store_root: Path, nyala_root: Path, monkeypa
     alone = [open_catalog(name) for name in ("grocery_store", "nyala_market1501")]
     assert len(both) == len(alone[0]) + len(alone[1])
     assert list(both.labels) == [*alone[0].labels, *alone[1].labels]
+
+
+def test_thin_keeps_labels_that_queries_and_references_share(catalog: Catalog) -> None:
+    assert list(catalog.thin(1, 1).frame["path"]) == ["ref/tin/1.jpg", "photos/tin/1.jpg"]
+    assert list(catalog.thin(1, 5).frame["path"]) == ["ref/tin/1.jpg", "photos/tin/1.jpg", "photos/tin/2.jpg"]
+    assert list(catalog.thin(2, 1).frame["path"]) == ["ref/tin/1.jpg", "photos/box/1.jpg", "photos/tin/1.jpg"]
+    assert len(catalog.thin(9, 9)) == len(catalog)

@@ -18,7 +18,7 @@ from workbench.runs.root import find_root
 
 TASKS = ("recognition", "reid")
 DOMAINS = ("real", "synthetic", "packshot")
-READERS = ("image_folder", "grocery_store", "market1501", "synthetic_products")
+READERS = ("image_folder", "grocery_store", "market1501", "synthetic_products", "synthetic_identities")
 PROTOCOL_KEYS = {
     "recognition": ("reference_sets", "query_split", "query_domain", "shots"),
     "reid": ("query_split", "gallery_split", "junk"),

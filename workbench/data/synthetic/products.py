@@ -5,10 +5,7 @@ blurred, noisy, partly behind hands and price tags, partly out of the frame.
 """
 
 import csv
-import hashlib
-import inspect
 import io
-import json
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.data.card import check_keys
+from workbench.data.synthetic.cache import default_options, drawn_folder
 from workbench.data.synthetic.drawing import encode_jpeg
 from workbench.data.synthetic.skus import NUM_BRANDS, Sku, design_skus
 from workbench.data.synthetic.views import View, draw_product
-from workbench.runs.files import new_folder
-from workbench.runs.root import outputs_folder
 
 DRAWING_VERSION = 1  # raise it when the same options give other pixels, so that no old drawing is taken for a new one
 _FIRST_TEST_BRAND = NUM_BRANDS // 2
@@ -95,30 +90,13 @@ def draw_products(
     (folder / "catalog.csv").write_text(table.getvalue(), encoding="utf-8")
 
 
-_DEFAULTS: dict[str, int] = {
-    name: parameter.default
-    for name, parameter in inspect.signature(draw_products).parameters.items()
-    if name not in ("folder", "num_workers")
-}
+_DEFAULTS = default_options(draw_products)
 
 
-def synthetic_folder(options: Mapping[str, int]) -> Path:
+def synthetic_folder(options: Mapping[str, object]) -> Path:
     """The folder with the products that `options` describe (see `draw_products`), drawn when it is not there yet.
-
-    It lies under the outputs folder and is named by the options and the version of the drawing code; what is left out
-    has its default. A drawing that is killed leaves no such folder, and two processes at once make the same one.
 
     Raises:
         ValueError: an option that does not exist, or a value that is not a whole number.
     """
-    check_keys(options, _DEFAULTS, "option of synthetic products")
-    wrong = [f"{name}={value!r}" for name, value in options.items() if type(value) is not int]
-    if wrong:
-        raise ValueError(f"Options of synthetic products are whole numbers; found {', '.join(wrong)}.")
-    wanted = {**_DEFAULTS, **options}
-    digest = hashlib.sha256(json.dumps([DRAWING_VERSION, wanted], sort_keys=True).encode()).hexdigest()
-    target = outputs_folder() / "cache" / "synthetic" / f"products-{digest[:16]}"
-    if not target.is_dir():
-        with new_folder(target) as folder:
-            draw_products(folder, **wanted)
-    return target
+    return drawn_folder(draw_products, "products", DRAWING_VERSION, _DEFAULTS, options)
