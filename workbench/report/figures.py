@@ -195,7 +195,7 @@ def interval_dots(
     notes = [subtitle, f"n = {span(table['n'])}. Bars: 95 % intervals."]
     if chance is not None:
         mark_line(figure, chance, f"chance {chance:.1%}", horizontal=False)
-    name_rows(figure, table["label"], quantity, "", title, notes, row_px=46)
+    name_rows(figure, table["label"], quantity, "", title, notes, row_px=58)
     figure.update_layout(showlegend=bool(grey.any() and not grey.all()))
     figure.update_xaxes(tickformat=".0%", range=[0, 1.08 * np.nanmax([*values, *highs])])
     return figure

@@ -140,7 +140,8 @@ def table(frame: pd.DataFrame, *, caption: str, formats: Mapping[str, Format] | 
     Long tables scroll under their header and are printed whole. An empty frame keeps its header.
 
     Args:
-        frame: one row a row; column names are the header, so write units there ("latency (ms)").
+        frame: one row a row; column names are the header (underscores become blanks), so write units there
+            ("latency (ms)").
         caption: says what is shown and of how many (n).
         formats: per column a format spec (".1%", ",d") or a function from value to text.
 
@@ -153,7 +154,10 @@ def table(frame: pd.DataFrame, *, caption: str, formats: Mapping[str, Format] | 
         raise ValueError(f"formats names {unknown}, which the table has not; its columns are {list(frame.columns)}.")
     numeric = [pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind) for kind in frame.dtypes]
     align = [' class="wb-number"' if is_number else "" for is_number in numeric]
-    head = "".join(f'<th scope="col"{side}>{_text(name)}</th>' for name, side in zip(frame.columns, align, strict=True))
+    head = "".join(
+        f'<th scope="col"{side}>{_text(str(name).replace("_", " "))}</th>'
+        for name, side in zip(frame.columns, align, strict=True)
+    )
     styles = [formats.get(name, "" if number else str) for name, number in zip(frame.columns, numeric, strict=True)]
     rows = []
     for row in frame.itertuples(index=False, name=None):

@@ -1,0 +1,140 @@
+"""Every notebook through the path that users take: `python -m workbench run`, and what its run folder then says."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+
+def run_notebook(notebook: str, out: Path, **parameters: object) -> tuple[subprocess.CompletedProcess[str], list[Path]]:
+    """The finished command and the run folders in `out`."""
+    command = [sys.executable, "-m", "workbench", "run", notebook, "--out", str(out), "--deadline", "900"]
+    for name, value in parameters.items():
+        command += ["-p", f"{name}={value}"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ}, capture_output=True, text=True, check=False)
+    return done, sorted(path.parent for path in out.glob("*/run.json"))
+
+
+def read_run(folder: Path) -> tuple[dict, dict]:
+    record = json.loads((folder / "run.json").read_text())
+    path = folder / "metrics.json"
+    return record, json.loads(path.read_text())["metrics"] if path.is_file() else {}
+
+
+def check_metrics(metrics: dict) -> None:
+    assert metrics
+    for name, metric in metrics.items():
+        assert metric["low"] <= metric["value"] <= metric["high"], name
+        assert metric["n"] > 0, name
+        assert metric["protocol"], name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_a_notebook_runs_on_its_defaults_thinned(notebook: str, tmp_path: Path) -> None:
+    done, folders = run_notebook(notebook, tmp_path, smoke=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    record, metrics = read_run(folders[0])
+    assert record["status"] == "ok"
+    assert record["parameters"]["smoke"] is True
+    assert len(record["facts"]["catalog"]) == 64
+    check_metrics(metrics)
+    report = (folders[0] / "report.html").read_text()
+    assert "Traceback" not in report
+    assert len(report) > 100_000, "the report carries its figures"
+    assert "report.html" in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.photographs
+def test_few_shot_on_photographs_states_untrained_histogram_and_chance_in_one_report(
+    grocery_store_root: Path, tmp_path: Path
+) -> None:
+    done, folders = run_notebook(
+        "03_evaluate_few_shot", tmp_path, data="grocery_store", data_root=grocery_store_root, image_size=64, draws=3
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    _, metrics = read_run(folders[0])
+    check_metrics(metrics)
+    packshots = "/references=reference:packshot"
+    untrained, histogram = metrics["accuracy@1/shots=all/micro"], metrics["colour_histogram/accuracy@1/shots=all/micro"]
+    chance = metrics["chance/accuracy@1/shots=all/micro"]
+    assert chance["value"] == pytest.approx(1 / 81)
+    assert untrained["n"] == histogram["n"] == 296
+    # With 2640 photographs as references both are far above chance; with one packshot a class they lose most of it.
+    assert untrained["low"] > 5 * chance["value"]
+    assert histogram["low"] > 5 * chance["value"]
+    assert metrics[f"accuracy@1/shots=1/micro{packshots}"]["value"] < untrained["value"]
+    assert metrics[f"colour_histogram/accuracy@1/shots=1/micro{packshots}"]["high"] < histogram["low"]
+
+
+def test_wrong_parameters_are_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    for parameters, message in (
+        ({"shotz": "1"}, "shots"),
+        ({"draws": "many"}, "draws"),
+        ({"draws": 0}, "draws"),
+        ({"resize": "stretch"}, "squash"),
+    ):
+        done, folders = run_notebook("03_evaluate_few_shot", tmp_path, **parameters)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+        assert folders == []
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_is_said_plainly_in_record_and_report(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    card = tmp_path / "my_shop.md"
+    card.write_text(
+        "---\ntitle: Mine\ntask: recognition\nreader: image_folder\nlicence: mine\nsource: my own camera\n"
+        "layout: <class>/*.jpg\n---\nMine.\n"
+    )
+    for number, (parameters, message) in enumerate(
+        [
+            ({"data": "market1501", "data_root": tmp_path / "nowhere"}, "bounding_box_train"),
+            ({"data": card, "data_root": tmp_path / "empty"}, "is empty. Wanted: one folder a class"),
+            ({"embedder": "timm:resnet5O"}, "resnet50"),
+            ({"reference_sets": "refrence"}, "Did you mean 'reference'"),
+        ]
+    ):
+        done, folders = run_notebook("03_evaluate_few_shot", tmp_path / str(number), smoke=True, **parameters)
+        assert done.returncode == 1, done.stdout + done.stderr
+        record, _ = read_run(folders[0])
+        assert record["status"] == "failed"
+        assert message in record["error"]["message"]
+        assert message.split("'")[0] in (folders[0] / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_class_with_one_image_is_kept_and_counted(tmp_path: Path) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for split, counts in (("reference", (1, 3)), ("query", (2, 2))):
+        for label, count in zip(("007", "7"), counts, strict=True):
+            folder = tmp_path / "shop" / split / label
+            folder.mkdir(parents=True)
+            for number in range(count):
+                colour = (200, 30, 30) if label == "007" else (30, 30, 200)
+                pixels = np.clip(np.array(colour) + rng.integers(-20, 20, (64, 64, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.jpg")
+    card = tmp_path / "shop.md"
+    card.write_text(
+        "---\ntitle: Shop\ntask: recognition\nreader: image_folder\nlicence: mine\nsource: drawn\nlayout: split/class\n"
+        "options: {split_folders: {reference: reference, query: query}}\n"
+        "protocol: {reference_sets: ['reference:real'], query_split: query, shots: [1, 2, all]}\n---\nShop.\n"
+    )
+    done, folders = run_notebook("03_evaluate_few_shot", tmp_path / "out", data=card, data_root=tmp_path / "shop")
+    assert done.returncode == 0, done.stdout + done.stderr
+    _, metrics = read_run(folders[0])
+    assert metrics["colour_histogram/accuracy@1/shots=1/micro"]["value"] == 1
+    assert metrics["chance/accuracy@1/shots=1/micro"]["value"] == 0.5
+    assert metrics["accuracy@1/shots=2/micro"]["n"] == 4
