@@ -33,7 +33,9 @@ def test_the_generator_alone_decides() -> None:
 
 def test_brightness_stays_within_its_strength() -> None:
     grey = Image.new("RGB", (20, 20), (100, 100, 100))
-    means = [np.asarray(augment_image(grey, _with(brightness=0.3), np.random.default_rng(seed))).mean() for seed in range(50)]
+    means = [
+        np.asarray(augment_image(grey, _with(brightness=0.3), np.random.default_rng(seed))).mean() for seed in range(50)
+    ]
     assert 70 <= min(means) < 80
     assert 120 < max(means) <= 130
 
@@ -75,7 +77,8 @@ def test_any_size_works_and_is_kept(width: int, height: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("crop_share", 0.0), ("brightness", 1.5), ("perspective", 0.5), ("rotation_deg", -1.0), ("flip_share", 2)]
+    ("field", "value"),
+    [("crop_share", 0.0), ("brightness", 1.5), ("perspective", 0.5), ("rotation_deg", -1.0), ("flip_share", 2)],
 )
 def test_strengths_out_of_range_are_refused(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=field):
