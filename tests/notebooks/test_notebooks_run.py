@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -22,13 +24,13 @@ def run_notebook(notebook: str, out: Path, **parameters: object) -> tuple[subpro
     return done, sorted(path.parent for path in out.glob("*/run.json"))
 
 
-def read_run(folder: Path) -> tuple[dict, dict]:
+def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     record = json.loads((folder / "run.json").read_text())
     path = folder / "metrics.json"
     return record, json.loads(path.read_text())["metrics"] if path.is_file() else {}
 
 
-def check_metrics(metrics: dict) -> None:
+def check_metrics(metrics: dict[str, Any]) -> None:
     assert metrics
     for name, metric in metrics.items():
         assert metric["low"] <= metric["value"] <= metric["high"], name
@@ -97,14 +99,13 @@ def test_what_goes_wrong_is_said_plainly_in_record_and_report(tmp_path: Path) ->
         "---\ntitle: Mine\ntask: recognition\nreader: image_folder\nlicence: mine\nsource: my own camera\n"
         "layout: <class>/*.jpg\n---\nMine.\n"
     )
-    for number, (parameters, message) in enumerate(
-        [
-            ({"data": "market1501", "data_root": tmp_path / "nowhere"}, "bounding_box_train"),
-            ({"data": card, "data_root": tmp_path / "empty"}, "is empty. Wanted: one folder a class"),
-            ({"embedder": "timm:resnet5O"}, "resnet50"),
-            ({"reference_sets": "refrence"}, "Did you mean 'reference'"),
-        ]
-    ):
+    faults: list[tuple[dict[str, object], str]] = [
+        ({"data": "market1501", "data_root": tmp_path / "nowhere"}, "bounding_box_train"),
+        ({"data": card, "data_root": tmp_path / "empty"}, "is empty. Wanted: one folder a class"),
+        ({"embedder": "timm:resnet5O"}, "resnet50"),
+        ({"reference_sets": "refrence"}, "Did you mean 'reference'"),
+    ]
+    for number, (parameters, message) in enumerate(faults):
         done, folders = run_notebook("03_evaluate_few_shot", tmp_path / str(number), smoke=True, **parameters)
         assert done.returncode == 1, done.stdout + done.stderr
         record, _ = read_run(folders[0])
@@ -115,8 +116,6 @@ def test_what_goes_wrong_is_said_plainly_in_record_and_report(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_a_class_with_one_image_is_kept_and_counted(tmp_path: Path) -> None:
-    from PIL import Image
-
     rng = np.random.default_rng(0)
     for split, counts in (("reference", (1, 3)), ("query", (2, 2))):
         for label, count in zip(("007", "7"), counts, strict=True):
