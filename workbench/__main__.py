@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from workbench.headless.batch import expand_sweeps, run_many
+from workbench.headless.batch import expand_sweeps, resume_run, run_many
 from workbench.headless.index import duration, headline, write_index
 from workbench.headless.study import study
 from workbench.runs.parameters import ParameterError
@@ -66,6 +66,17 @@ def _study(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise Refusal(str(error)) from error
     return 0 if all(read_record(folder)["status"] == "ok" for folder in folders) else 1
+
+
+def _resume(options: argparse.Namespace) -> int:
+    folder = _find_run(options.run, options.out or outputs_folder())
+    if folder is None:
+        raise Refusal(f"There is no run {options.run!r}; `python -m workbench runs` lists them.")
+    try:
+        resumed = resume_run(folder, deadline_s=options.deadline)
+    except ValueError as error:
+        raise Refusal(str(error)) from error
+    return 0 if read_record(resumed)["status"] == "ok" else 1
 
 
 def _runs(options: argparse.Namespace) -> int:
@@ -214,12 +225,14 @@ def _build_parser() -> argparse.ArgumentParser:
     walk = add("study", _study, "run the notebooks of the study, one after the other")
     walk.add_argument("--data", nargs="+", required=True, metavar="NAME", help="names or paths of data cards")
     walk.add_argument("--smoke", action="store_true", help="small and quick")
-    for child in (run, walk):
+    resume = add("resume", _resume, "run a notebook again in the folder of a run that did not end well")
+    resume.add_argument("run", metavar="RUN", help="a run's folder, or a part of its name")
+    for child in (run, walk, resume):
         child.add_argument("--deadline", type=_positive(float), metavar="S", help="seconds that each run may take")
     runs = add("runs", _runs, "list the runs, newest first, and write index.html")
     report = add("report", _report, "render a run, or a notebook saved with its outputs, as one HTML file")
     report.add_argument("target", metavar="NOTEBOOK|RUN")
-    for child in (run, walk, runs, report):
+    for child in (run, walk, resume, runs, report):
         child.add_argument("--out", type=Path, metavar="DIR", help="the folder of the runs (outputs/)")
     data = commands.add_parser("data", help="the data sets").add_subparsers(required=True, metavar="COMMAND")
     add("list", _data_list, "list the data cards", data)

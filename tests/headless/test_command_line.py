@@ -15,6 +15,7 @@ from tiny_notebooks import make_root, write_notebook
 import workbench.headless.study
 from workbench.__main__ import main
 from workbench.headless.processes import find_processes
+from workbench.headless.study import Step
 from workbench.runs.folder import make_run_folder, write_record
 from workbench.runs.record import list_runs, new_record
 
@@ -169,7 +170,7 @@ def test_a_killed_supervisor_takes_its_run_with_it_and_the_run_reads_as_lost(roo
 def test_a_study_goes_on_after_a_failure(
     root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(workbench.headless.study, "NOTEBOOKS", {"recognition": ("one", "two")})
+    monkeypatch.setattr(workbench.headless.study, "WALKS", {"recognition": (Step("one"), Step("two"))})
     write_notebook(root, "one", "raise ValueError('nothing to audit')")
     write_notebook(root, "two", "run.log(smoke=smoke)", parameters="data: str = 'a'\nsmoke: bool = False")
     card = "---\ntitle: Mine\ntask: recognition\nreader: image_folder\nlicence: own\nsource: here\nlayout: any\n---\n"
@@ -183,6 +184,31 @@ def test_a_study_goes_on_after_a_failure(
     assert out == (root / "outputs" / "study.log").read_text()
     assert "study 2/2: two on mine" in out
     assert out.splitlines()[-2:] == ["study: 1 of 2 runs are ok", f"study: {root / 'outputs' / 'index.html'}"]
+
+
+@pytest.mark.slow
+def test_a_study_hands_the_tuned_embedder_on_and_leaves_out_what_lacks_one(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    walk = (Step("tune", {"height": 64}), Step("judge", tuned=True))
+    monkeypatch.setattr(workbench.headless.study, "WALKS", {"recognition": walk})
+    tune = "assert data == 'mine', 'it diverged'\nrun.log(embedder_folder=str(run.folder / 'embedder'), height=height)"
+    write_notebook(root, "tune", tune, parameters="data: str = 'a'\nheight: int = 1")
+    write_notebook(root, "judge", "run.log(judged=embedder)", parameters="data: str = 'a'\nembedder: str = 'none'")
+    card = "---\ntitle: Mine\ntask: recognition\nreader: image_folder\nlicence: own\nsource: here\nlayout: any\n---\n"
+    for name in ("mine", "yours"):
+        (root / "data_cards" / f"{name}.md").write_text(card)
+    assert main(["study", "--data", "mine", "yours"]) == 1
+    records = {(record["notebook"], record["parameters"]["data"]): record for _, record in list_runs(root / "outputs")}
+    assert {key: record["status"] for key, record in records.items()} == {
+        ("tune", "mine"): "ok",
+        ("judge", "mine"): "ok",
+        ("tune", "yours"): "failed",
+    }
+    tuned = records["tune", "mine"]["facts"]
+    assert tuned["height"] == 64
+    assert records["judge", "mine"]["facts"]["judged"] == tuned["embedder_folder"]
+    assert "study 4/4: judge is left out: the training before it gave no embedder" in capfd.readouterr().out
 
 
 def test_report_renders_a_run_or_a_saved_notebook(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,13 +19,14 @@ from workbench.runs.folder import (
     drop_reserve,
     end_record,
     load_record,
+    make_reserve,
     make_run_folder,
     write_last_record,
     write_record,
 )
 from workbench.runs.parameters import ParameterError, check_parameters, read_parameters
-from workbench.runs.record import new_record
-from workbench.runs.root import outputs_folder
+from workbench.runs.record import new_record, read_record
+from workbench.runs.root import find_root, outputs_folder
 
 Say = Callable[[str], None]
 _rendering = threading.Lock()
@@ -41,6 +42,8 @@ class _Job:
     deadline_s: float | None
     num_threads: int | None
     say: Say
+    folder: Path | None = None
+    earlier: tuple[dict[str, Any], ...] = ()
 
 
 def print_line(text: str) -> None:
@@ -113,6 +116,39 @@ def run_many(
     return started
 
 
+def resume_run(folder: Path, *, deadline_s: float | None = None, say: Say = print_line) -> Path:
+    """The folder, when its notebook has run again in it with the same parameters.
+
+    What the earlier attempt left in the folder (a training's checkpoints) is there for the notebook to go on from. The
+    record keeps how the earlier attempts ended under `earlier`.
+
+    Args:
+        folder: of a run that failed, was killed, was cancelled, ran out of time or was lost.
+        deadline_s: seconds that it may take now.
+        say: takes the lines of progress.
+
+    Raises:
+        ParameterError: the notebook no longer takes the run's parameters.
+        FileNotFoundError: there is no such run, or its notebook is gone.
+        ValueError: the run still goes on, has ended well, or its record cannot be read.
+    """
+    if not (folder / "run.json").is_file():
+        raise FileNotFoundError(f"{folder} is not a run's folder: it has no run.json.")
+    load_record(folder)  # a record that cannot be read is an error here, not a run that was lost
+    record = read_record(folder)
+    if record["status"] in ("running", "ok"):
+        state = "still goes on" if record["status"] == "running" else "has ended well; there is nothing to resume"
+        raise ValueError(f"{folder.name} {state}.")
+    notebook = (find_root() / record["path"]).resolve()
+    values = check_parameters(read_parameters(notebook), record["parameters"])
+    kept = ("status", "started", "ended", "seconds", "error")
+    earlier = (*record.get("earlier", []), {name: record.get(name) for name in kept})
+    make_reserve(folder)
+    job = _Job(notebook, values, values, folder.parent, deadline_s, None, say, folder.resolve(), earlier)
+    with _cancelled_by_signals() as cancelled:
+        return _run(job, cancelled) or folder
+
+
 def expand_sweeps(sweeps: Mapping[str, Sequence[object]]) -> list[dict[str, object]]:
     """Every combination of the values, the last name's changing fastest; one empty combination without sweeps.
 
@@ -129,9 +165,11 @@ def _run(job: _Job, cancelled: threading.Event) -> Path | None:
     """The folder of the job's run when it has ended and is reported; None when it was cancelled before it began."""
     if cancelled.is_set():
         return None
-    folder = make_run_folder(job.out, job.notebook.stem)
+    folder = job.folder or make_run_folder(job.out, job.notebook.stem)
     label = f"[{job.notebook.stem} {folder.name[-8:]}]"
     began = new_record(job.notebook) | {"parameters": job.parameters, "seed": job.parameters.get("seed")}
+    if job.earlier:
+        began["earlier"] = list(job.earlier)
     write_record(folder, began)
     changed = " ".join(f"{name}={value}" for name, value in job.given.items())
     job.say(f"{label} begins  {changed}".rstrip())

@@ -1,7 +1,8 @@
 """The study: the notebooks that answer a data set's question, in their order, for one set or several."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from workbench.headless.batch import print_line, run_many
@@ -10,10 +11,27 @@ from workbench.runs.parameters import check_parameters, read_parameters
 from workbench.runs.record import read_record
 from workbench.runs.root import find_root, outputs_folder
 
-# The walk of each task, in order. Every notebook in it has a parameter `data`.
-NOTEBOOKS: dict[str, tuple[str, ...]] = {
-    "recognition": ("01_audit_dataset", "03_evaluate_few_shot"),
-    "reid": ("01_audit_dataset",),
+
+@dataclass(frozen=True)
+class Step:
+    """One notebook of a walk.
+
+    Attributes:
+        notebook: its name; it has a parameter `data`.
+        parameters: those that differ from the notebook's own.
+        tuned: takes the embedder that the training before it has saved, as its parameter `embedder`.
+    """
+
+    notebook: str
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    tuned: bool = False
+
+
+# People and animals are upright and as good mirrored as not; products carry text.
+UPRIGHT = {"image_height": 128, "image_width": 64, "flip_share": 0.5}
+WALKS: dict[str, tuple[Step, ...]] = {
+    "recognition": (Step("01_audit_dataset"), Step("02_finetune_trunk"), Step("03_evaluate_few_shot", tuned=True)),
+    "reid": (Step("01_audit_dataset"), Step("02_finetune_trunk", UPRIGHT), Step("04_evaluate_reid", tuned=True)),
 }
 
 
@@ -22,7 +40,8 @@ def study(
 ) -> list[Path]:
     """The folders of the study's runs in their order, when all have ended; one that fails does not stop the others.
 
-    Everything is checked before the first notebook starts. Progress goes to the terminal and to `study.log` beside the
+    Everything is checked before the first notebook starts. A step that wants a tuned embedder is left out, with a line that
+    says so, when the training before it failed. Progress goes to the terminal and to `study.log` beside the
     runs. Only a cancelled run ends the study.
 
     Args:
@@ -36,20 +55,20 @@ def study(
         FileNotFoundError: a notebook of the walk is not there.
         KeyboardInterrupt: cancelled before the next notebook had begun.
     """
-    unknown = [task for _, task in walk if task not in NOTEBOOKS]
+    unknown = [task for _, task in walk if task not in WALKS]
     if unknown or not walk:
-        raise ValueError(f"Wanted data sets with a task of {', '.join(NOTEBOOKS)}; found {unknown or 'no data set'}.")
+        raise ValueError(f"Wanted data sets with a task of {', '.join(WALKS)}; found {unknown or 'no data set'}.")
     out = (out or outputs_folder()).resolve()
     steps = []
     for data, task in walk:
-        for name in NOTEBOOKS[task]:
-            notebook = find_root() / "notebooks" / f"{name}.ipynb"
+        for step in WALKS[task]:
+            notebook = find_root() / "notebooks" / f"{step.notebook}.ipynb"
             declared = read_parameters(notebook)
-            given: dict[str, object] = {"data": data}
+            given: dict[str, object] = {"data": data, **step.parameters}
             if smoke and any(parameter.name == "smoke" for parameter in declared):
                 given["smoke"] = True
-            check_parameters(declared, given)
-            steps.append((notebook, given))
+            check_parameters(declared, {**given, "embedder": "the one before"} if step.tuned else given)
+            steps.append((notebook, given, step.tuned))
     out.mkdir(parents=True, exist_ok=True)
     log = out / "study.log"
 
@@ -60,14 +79,22 @@ def study(
             file.write(text + "\n")
 
     folders: list[Path] = []
-    for number, (notebook, given) in enumerate(steps, start=1):
+    embedder: str | None = None
+    for number, (notebook, given, tuned) in enumerate(steps, start=1):
+        if tuned and embedder is None:
+            say(f"study {number}/{len(steps)}: {notebook.stem} is left out: the training before it gave no embedder")
+            continue
         say(f"study {number}/{len(steps)}: {notebook.stem} on {given['data']}")
+        if tuned:
+            given = {**given, "embedder": embedder}
         started = run_many([(notebook, given)], 1, out=out, deadline_s=deadline_s, say=say)
         folders += started
         if not started:
             raise KeyboardInterrupt
-        if read_record(started[0])["status"] == "cancelled":
+        record = read_record(started[0])
+        if record["status"] == "cancelled":
             break
+        embedder = record["facts"].get("embedder_folder") if record["status"] == "ok" else None
     statuses = [read_record(folder)["status"] for folder in folders]
     for folder, status in zip(folders, statuses, strict=True):
         say(f"study: {status:9} {folder.name}")

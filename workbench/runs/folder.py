@@ -46,6 +46,20 @@ def make_run_folder(outputs: Path, notebook: str) -> Path:
         except FileExistsError:
             continue
     try:
+        make_reserve(folder)
+    except OSError:
+        folder.rmdir()
+        raise
+    return folder
+
+
+def make_reserve(folder: Path) -> None:
+    """Sets 64 KiB of disk aside in a run's folder.
+
+    Raises:
+        OSError: the disk is full; no reserve is left behind.
+    """
+    try:
         # Random bytes, so that a file system which compresses or leaves holes really sets the space aside.
         with (folder / _RESERVE).open("wb") as file:
             file.write(secrets.token_bytes(_RESERVE_BYTES))
@@ -53,9 +67,7 @@ def make_run_folder(outputs: Path, notebook: str) -> Path:
             os.fsync(file.fileno())
     except OSError:
         (folder / _RESERVE).unlink(missing_ok=True)
-        folder.rmdir()
         raise
-    return folder
 
 
 def load_record(folder: Path) -> dict[str, Any]:
