@@ -35,7 +35,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"runs", "data"},
     "headless": {"runs", "report"},
 }
-NUMPY_ONLY = {"few_shot", "reid", "rerank", "open_set", "stats", "draws", "votes"}
+NUMPY_ONLY = {
+    *("few_shot", "few_shot_protocol", "draws", "votes", "sweep", "mistakes", "stats", "intervals", "open_set"),
+    *("reid", "reid_protocol", "reid_ranking", "reid_result", "reid_values", "similarities", "false_accepts"),
+    *("tracklets", "rerank"),
+}
 
 
 def _imports(path: Path) -> Iterator[str]:

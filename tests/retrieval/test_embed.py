@@ -82,6 +82,22 @@ def test_copies_follow_their_photograph(embedder: Embedder, tmp_path: Path) -> N
     np.testing.assert_allclose(made.embedding_ND[5], expected, atol=1e-5)
 
 
+def test_mirrored_is_the_embedding_of_the_turned_pixels(embedder: Embedder, tmp_path: Path) -> None:
+    catalog = make_catalog(tmp_path / "set", 3)
+    plain = embed_catalog(embedder, catalog, cache=tmp_path / "cache", device="cpu", progress=None)
+    made = embed_catalog(embedder, catalog, mirrored=True, cache=tmp_path / "cache", device="cpu", progress=None)
+    turned = tmp_path / "turned"
+    turned.mkdir()
+    for path in catalog.image_paths():
+        # PNG at the trunk's size, so that turning the file is turning what the trunk sees
+        Image.fromarray(embedder.preprocessing.apply(Image.open(path))[:, ::-1]).save(turned / path.name)
+    expected = _embed_plainly(embedder, [turned / path.name for path in catalog.image_paths()])
+    np.testing.assert_allclose(made.embedding_ND, expected, atol=1e-5)
+    assert np.abs(made.embedding_ND - plain.embedding_ND).max() > 1e-3
+    again = embed_catalog(embedder, catalog, cache=tmp_path / "cache", device="cpu", progress=None)
+    assert np.array_equal(again.embedding_ND, plain.embedding_ND)
+
+
 class _Counting:
     """Counts forward passes, so that a test sees whether the cache answered."""
 

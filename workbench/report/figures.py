@@ -9,6 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.report.audit_figures import class_balance, measure_histogram
+from workbench.report.reid_figures import camera_pairs, cmc_curves, cross_matrix
 from workbench.report.style import (
     GREY,
     MAX_NAMED_ROWS,
@@ -29,7 +30,10 @@ from workbench.report.style import (
 __all__ = [
     "ALL_SHOTS",
     "accuracy_against_shots",
+    "camera_pairs",
     "class_balance",
+    "cmc_curves",
+    "cross_matrix",
     "interval_dots",
     "measure_histogram",
     "per_class_accuracy",

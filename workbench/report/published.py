@@ -88,6 +88,22 @@ def published_curves(datasets: Sequence[str] | None = None) -> pd.DataFrame:
     return curves.reset_index(drop=True)
 
 
+def published_identification() -> pd.DataFrame:
+    """Published re-identification results, one row a system and setting, in the order of the file.
+
+    Columns `system` (with its trunk), `setting` (such as "feature_dim=64"), `data`, then one a metric (`mAP`, `rank-1`,
+    `rank-5`, `rank-10`, fractions, NaN where the source has none) and `conditions`: what makes it another question than
+    ours, as far as the source says.
+    """
+    table = published_results("reid")
+    table = table.assign(system=table["system"] + ", " + table["trunk"])
+    table = table.rename(columns={"condition": "setting", "dataset_or_setting": "data", "note": "conditions"})
+    keys = ["system", "setting", "data", "conditions"]
+    values = table.pivot_table(index=keys, columns="metric", values="value", aggfunc="first", sort=False).reset_index()
+    metrics = [name for name in values.columns if name not in keys]
+    return values[["system", "setting", "data", *metrics, "conditions"]].rename_axis(columns=None)
+
+
 def _condition(row: Mapping[Hashable, Any]) -> str:
     parts = [row["dataset_or_setting"]]
     for domain, role in ((row["reference_domain"], "references"), (row["query_domain"], "queries")):

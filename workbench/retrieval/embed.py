@@ -24,6 +24,7 @@ import torch
 from workbench.data.augment import Augmentation, augment_image
 from workbench.data.catalog import Catalog
 from workbench.data.images import ImageError, check_quarantine, decode_image
+from workbench.models.device import choose_device
 from workbench.models.embedder import Embedder
 from workbench.runs.files import write_json
 from workbench.runs.root import outputs_folder
@@ -62,24 +63,13 @@ def print_progress(done: int, total: int, images_per_s: float) -> None:
     print(f"embedded {done:,} of {total:,} images, {images_per_s:,.0f} images/s", flush=True)  # noqa: T201
 
 
-def choose_device(device: str = "auto") -> torch.device:
-    """The device to compute on: `auto` takes a CUDA GPU when there is one, else the CPU."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    chosen = torch.device(device)
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"device={device!r}, but this machine has no CUDA GPU that torch can use; take 'auto' or 'cpu'."
-        )
-    return chosen
-
-
 def embed_catalog(
     embedder: Embedder,
     catalog: Catalog,
     *,
     copies: int = 0,
     augmentation: Augmentation | None = None,
+    mirrored: bool = False,
     batch_size: int = 32,
     device: str = "auto",
     dtype: str = "float32",
@@ -91,8 +81,8 @@ def embed_catalog(
 ) -> EmbeddingSet:
     """The embeddings of a catalog's images, from the cache when nothing has changed.
 
-    The cache's key is the hash of embedder (weights, architecture, preprocessing), dtype, kind of device, copies, seed
-    and the images (path, size, mtime_ns), so that it is never stale. Work is saved every few seconds: a killed call
+    The cache's key is the hash of embedder (weights, architecture, preprocessing), dtype, kind of device, copies, seed,
+    mirroring and the images (path, size, mtime_ns), so that it is never stale. Work is saved every few seconds: a killed call
     goes on where it stopped and ends with the same bits. Two processes with the same work take turns.
 
     Args:
@@ -100,6 +90,7 @@ def embed_catalog(
         catalog: rows in any order; the result keeps it.
         copies: augmented copies of each photograph, added after it (RetailKLIP's one-shot galleries).
         augmentation: what happens to a copy; None is `Augmentation()`.
+        mirrored: the trunk sees left and right exchanged, copies too; see `tracklets.average_flip`.
         batch_size: images a forward pass.
         device: auto, cpu, cuda, cuda:1, ...
         dtype: float32, bfloat16 or float16 for the trunk; embeddings are kept as float32.
@@ -131,6 +122,7 @@ def embed_catalog(
         "copies": copies,
         "augmentation": asdict(augmentation) if copies else None,
         "seed": seed if copies else None,
+        "mirrored": mirrored,
         "images": _images_fingerprint(catalog, paths),
     }
     key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
@@ -138,7 +130,9 @@ def embed_catalog(
     with _only_process(cache, key):
         if not folder.is_dir():
             with closing(_Work(cache / f".{key}-{batch_size}", embedder.embedding_dim)) as work:
-                rendered = _rendered(paths, embedder, copies, augmentation, seed, num_workers, work.done, batch_size)
+                rendered = _rendered(
+                    paths, embedder, copies, augmentation, mirrored, seed, num_workers, work.done, batch_size
+                )
                 _embed(work, rendered, embedder, chosen, DTYPES[dtype], batch_size, len(paths), progress)
                 check_quarantine(_quarantine_of(catalog, work.failures), len(paths), quarantine_limit)
                 work.finish(folder, catalog, copies, described)
@@ -264,6 +258,7 @@ def _rendered(
     embedder: Embedder,
     copies: int,
     augmentation: Augmentation,
+    mirrored: bool,
     seed: int,
     num_workers: int | None,
     first: int,
@@ -286,7 +281,8 @@ def _rendered(
         for copy in range(1, copies + 1):
             rng = np.random.default_rng([seed, copy, int(sha256[:16], 16)])
             inputs.append(preprocessing.apply(augment_image(image, augmentation, rng)))
-        return _Rendered(row, sha256, np.stack(inputs))
+        whole = np.stack(inputs)
+        return _Rendered(row, sha256, whole[:, :, ::-1] if mirrored else whole)
 
     workers = num_workers or os.cpu_count() or 1
     waiting: deque[Future[_Rendered]] = deque()
