@@ -1,6 +1,6 @@
 # Two commands for a newcomer: `make demo` and `make test`. Each makes .venv when it is missing or the lock has changed.
 PYTHON ?= python3.11
-DATA ?=
+DATA ?= synthetic_products synthetic_identities
 UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements.lock)
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
@@ -21,7 +21,7 @@ help:
 	@echo "make lint | types | lock     parts of the above; lock writes requirements.lock anew"
 
 demo: .venv.stamp
-	$(RUN) -m workbench study $(if $(DATA),--data $(DATA))
+	$(RUN) -m workbench study --data $(DATA)
 
 test: lint types browser
 	$(RUN) -m pytest

@@ -115,6 +115,34 @@ def test_what_goes_wrong_is_said_plainly_in_record_and_report(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("trunk", "size_px"), [("open_clip:ViT-S-32-alt", 64), ("timm:vit_small_patch14_dinov2", 42)])
+def test_a_transformer_is_tuned_blockwise_and_then_evaluated(trunk: str, size_px: int, tmp_path: Path) -> None:
+    done, folders = run_notebook(
+        "02_finetune_trunk", tmp_path / "tune", smoke=True, embedder=trunk, recipe="retailklip", num_steps=4, batch_size=8,
+        image_height=size_px, image_width=size_px, depth=2, num_workers=0,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    record, metrics = read_run(folders[0])
+    check_metrics(metrics)
+    facts = record["facts"]
+    assert facts["recipe"]["loss"] == "arcface"
+    assert facts["last_step"] == 4
+    assert facts["described"]["trunk"] == trunk
+    report = (folders[0] / "report.html").read_text()
+    assert "Learning rate of each block" in report
+
+    done, folders = run_notebook(
+        "03_evaluate_few_shot", tmp_path / "judge", smoke=True, embedder=facts["embedder_folder"]
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    record, judged = read_run(folders[0])
+    assert record["facts"]["embedding"]["trunk"] == trunk
+    check_metrics(judged)
+    saved = json.loads((Path(facts["embedder_folder"]) / "config.json").read_text())
+    assert record["facts"]["embedding"]["embedder"] == saved["fingerprint"] != facts["before"]
+
+
+@pytest.mark.slow
 def test_a_class_with_one_image_is_kept_and_counted(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for split, counts in (("reference", (1, 3)), ("query", (2, 2))):

@@ -49,13 +49,22 @@ class Augmentation:
             )
 
 
-def augment_image(image: Image.Image, augmentation: Augmentation, rng: np.random.Generator) -> Image.Image:
-    """An augmented copy: RGB, same size as `image`; the same generator state gives the same copy.
+def augment_image(
+    image: Image.Image, augmentation: Augmentation, rng: np.random.Generator, size: tuple[int, int] | None = None
+) -> Image.Image:
+    """An augmented copy: RGB; the same generator state gives the same copy.
 
     Crop, rotation and perspective are one resampling, so that detail is lost only once.
+
+    Args:
+        image: RGB, upright.
+        augmentation: what may happen.
+        rng: decides.
+        size: width and height of the copy, px, in the same resampling; None is that of `image`. It does not smooth: the
+            image should be little larger than the copy.
     """
-    width, height = image.size
-    quad = _random_quad(augmentation, rng) * (width, height)
+    quad = _random_quad(augmentation, rng) * image.size
+    width, height = size or image.size
     # Pillow's stubs know no QUAD data of floats as a flat tuple
     copy = image.transform(
         (width, height), Image.Transform.QUAD, tuple(quad.ravel().tolist()), Image.Resampling.BICUBIC

@@ -1,0 +1,137 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from workbench.data.card import read_card
+from workbench.data.catalog import Catalog
+from workbench.models.embedder import Embedder, build_embedder
+from workbench.retrieval.before_after import (
+    changes_metrics,
+    changes_table,
+    compare_embedders,
+    evaluation_plan,
+    seen_plan,
+    validation_table,
+)
+from workbench.retrieval.identification import IdentificationPlan
+from workbench.retrieval.recognition import RecognitionPlan
+
+COLOURS = {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220)}
+
+
+def _made(folder: Path, task: str) -> Catalog:
+    """Three colours; in re-identification each is seen by two cameras."""
+    rows, rng = [], np.random.default_rng(0)
+    splits = ("train", "reference", "query") if task == "recognition" else ("train", "gallery", "query")
+    for split in splits:
+        for label, colour in COLOURS.items():
+            for number in range(2):
+                name = f"{split}-{label}-{number}.png"
+                pixels = np.clip(np.array(colour) + rng.integers(-15, 16, (32, 32, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / name)
+                trained = f"trained {label}" if split == "train" else label
+                rows.append((name, trained, split, int(split == "gallery")))
+    frame = pd.DataFrame(rows, columns=["path", "label", "split", "camera"]).astype({"camera": "Int64"})
+    frame = frame.assign(domain="real", source="set", group=pd.Series([None] * len(rows), dtype="str"))
+    protocols: dict[str, dict[str, object]] = {
+        "recognition": {"reference_sets": ["reference:real"], "query_split": "query", "shots": [1, 2]},
+        "reid": {"query_split": "query", "gallery_split": "gallery"},
+    }
+    card = replace(read_card("grocery_store"), task=task, protocol=protocols[task])
+    return Catalog(frame=frame, roots={"set": folder}, cards={"set": card}, missing_splits={})
+
+
+class _Colours(torch.nn.Module):
+    """A trunk that sees the mean colour (right), or only how many pixels there are (nothing)."""
+
+    def __init__(self, sees: bool) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(1.0 if sees else 0.0))
+
+    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        return self.scale * images_NCHW.mean(dim=(2, 3)) + (1 - self.scale) * torch.ones(len(images_NCHW), 3)
+
+
+def _embedder(sees: bool) -> Embedder:
+    whole = build_embedder("timm:resnet10t", "random", image_size=(32, 32))
+    described = {**whole.described, "embedding_dim": 3, "num_features": 3}
+    return Embedder(_Colours(sees), torch.nn.Identity(), whole.preprocessing, described)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKBENCH_OUTPUTS", str(tmp_path / "outputs"))
+
+
+def test_recognition_before_and_after_on_classes_that_training_never_saw(tmp_path: Path) -> None:
+    catalog = _made(tmp_path, "recognition")
+    plan, classes = evaluation_plan(catalog, {"trained red"})
+    assert isinstance(plan, RecognitionPlan)
+    assert classes == "unseen"
+    changes = compare_embedders(plan, _embedder(False), _embedder(True), classes, draws=3, progress=None, device="cpu")
+    assert [change.name for change in changes] == ["accuracy@1/shots=1/micro", "accuracy@1/shots=2/micro"]
+    for change in changes:
+        # All references tie for an embedder that sees nothing: a third of the expected answers is right.
+        assert change.before.value == pytest.approx(1 / 3)
+        assert change.after.value == 1
+        assert change.difference.value == pytest.approx(2 / 3)
+        assert change.difference.low <= 2 / 3 <= change.difference.high
+        assert change.after.n == 6
+    metrics = changes_metrics(changes)
+    assert next(iter(metrics)) == "accuracy@1/shots=1/micro"
+    assert metrics["untuned/accuracy@1/shots=2/micro"] == changes[1].before
+    assert metrics["difference/accuracy@1/shots=2/micro"] == changes[1].difference
+    table = changes_table(changes)
+    assert table["baseline"].tolist() == [True, False, True, False]
+    assert table["value"].tolist() == pytest.approx([1 / 3, 1, 1 / 3, 1])
+
+
+def test_re_identification_before_and_after(tmp_path: Path) -> None:
+    plan, classes = evaluation_plan(_made(tmp_path, "reid"), {"trained red"})
+    assert isinstance(plan, IdentificationPlan)
+    changes = compare_embedders(plan, _embedder(False), _embedder(True), classes, progress=None, device="cpu")
+    assert [change.name for change in changes] == ["mAP", "rank-1"]
+    by_name = {change.name: change for change in changes}
+    # Six rows tie, two of them match: grouped, the precision is 2 / 6 for both.
+    assert by_name["mAP"].before.value == pytest.approx(1 / 3)
+    assert by_name["mAP"].after.value == 1
+    assert by_name["mAP"].difference.value == pytest.approx(2 / 3)
+
+
+def test_what_training_saw_is_named_so(tmp_path: Path) -> None:
+    catalog = _made(tmp_path, "recognition")
+    assert evaluation_plan(catalog, set(COLOURS))[1] == "seen"
+    plan, classes = evaluation_plan(catalog, {"red"})
+    assert classes == "partly seen"
+    changes = compare_embedders(plan, _embedder(True), _embedder(True), classes, draws=1, progress=None, device="cpu")
+    assert changes[0].name == "partly_seen/accuracy@1/shots=1/micro"
+    assert changes[0].difference.value == 0
+
+
+def test_seen_classes_are_asked_among_the_training_images(tmp_path: Path) -> None:
+    catalog = _made(tmp_path, "recognition")
+    reference, query = catalog.select(split="reference", label=["red", "blue"]), catalog.select(split="query")
+    plan = seen_plan(reference, query)
+    assert list(plan.references) == ["training images"]
+    assert sorted(set(plan.queries.labels)) == ["blue", "red"]
+
+
+def test_validation_has_an_interval_over_classes() -> None:
+    images = pd.DataFrame(
+        {
+            "step": [5] * 6 + [9] * 6,
+            "label": ["a", "a", "b", "b", "c", "c"] * 2,
+            "correct": [True, True, True, False, False, False, True, True, True, True, True, False],
+        }
+    )
+    table = validation_table(images)
+    assert table["step"].tolist() == [5, 9]
+    assert table["value"].tolist() == pytest.approx([1 / 2, 5 / 6])
+    assert (table["low"] < table["value"]).all()
+    assert (table["value"] < table["high"]).all()
+    assert table["n"].tolist() == [6, 6]

@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from workbench.data.catalog import Catalog
+from workbench.training.parts import split_for_training
+from workbench.training.recipes import RECIPES, choose_recipe
+
+
+def test_none_leaves_every_field_as_the_recipe_has_it() -> None:
+    for name, recipe in RECIPES.items():
+        assert choose_recipe(name, num_steps=None, depth=None, flip_share=None) == recipe
+
+
+def test_fields_are_set_and_the_length_is_given_once() -> None:
+    recipe = choose_recipe("scratch", num_steps=50, depth=7, learning_rate=1e-3, seed=4)
+    assert (recipe.num_steps, recipe.num_epochs, recipe.depth, recipe.learning_rate, recipe.seed) == (
+        50,
+        None,
+        7,
+        1e-3,
+        4,
+    )
+    assert recipe.warmup_steps == 5
+    assert choose_recipe("scratch", num_steps=5000).warmup_steps == RECIPES["scratch"].warmup_steps
+    assert choose_recipe("scratch", num_epochs=2).num_steps is None
+
+
+def test_flips_and_domains() -> None:
+    recipe = choose_recipe("scratch", flip_share=0.5, domain_weights="real=1, synthetic=2.5")
+    assert recipe.augmentation is not None
+    assert recipe.augmentation.flip_share == 0.5
+    assert recipe.domain_weights == {"real": 1.0, "synthetic": 2.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("retailclip", {}, "there are .*retailklip"),
+        ("scratch", {"learning_rat": 1.0}, "no field learning_rat"),
+        ("scratch", {"num_steps": 3, "num_epochs": 2}, "either"),
+        ("scratch", {"domain_weights": "real"}, "written like"),
+        ("scratch", {"blockwise_decay": 1.5}, "blockwise_decay above 1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(name: str, given: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        choose_recipe(name, **given)  # type: ignore[arg-type]
+
+
+def _catalog(splits: list[str]) -> Catalog:
+    number = len(splits)
+    frame = pd.DataFrame(
+        {"path": [f"{row}.jpg" for row in range(number)], "label": [f"{row % 2}" for row in range(number)]}
+    )
+    frame = frame.assign(split=splits, domain="real", source="set", group=pd.Series([None] * number, dtype="str"))
+    frame["camera"] = pd.array([None] * number, dtype="Int64")
+    return Catalog(frame=frame, roots={"set": Path("/")}, cards={}, missing_splits={})
+
+
+def test_validation_is_the_sets_own_or_held_out_of_training() -> None:
+    recipe = choose_recipe("scratch", validation_images_per_class=1)
+    own = split_for_training(_catalog(["train"] * 4 + ["val"] * 2), "train", "val", recipe)
+    assert [len(part) for part in own] == [4, 2]
+    train, val = split_for_training(_catalog(["train"] * 6 + ["query"] * 2), "train", "val", recipe)
+    assert [len(train), len(val)] == [4, 2]
+    assert sorted(val.labels) == ["0", "1"]
+    assert set(train.frame["path"]).isdisjoint(val.frame["path"])
+    with pytest.raises(ValueError, match="Did you mean 'train'"):
+        split_for_training(_catalog(["train"] * 4), "trian", "val", recipe)

@@ -1,0 +1,188 @@
+"""An embedder before and after training: the same queries, references and protocol, and the difference with its interval."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from workbench.data.catalog import Catalog
+from workbench.models.embedder import Embedder
+from workbench.retrieval.embed import embed_catalog
+from workbench.retrieval.few_shot import FewShotResult
+from workbench.retrieval.few_shot_protocol import FewShotProtocol
+from workbench.retrieval.identification import (
+    IdentificationPlan,
+    evaluate_identification,
+    plan_identification,
+)
+from workbench.retrieval.recognition import RecognitionPlan, evaluate_references, name_metrics, plan_recognition
+from workbench.retrieval.reid_protocol import ReidProtocol
+from workbench.retrieval.stats import Metric, cluster_interval, paired_difference
+
+
+@dataclass(frozen=True)
+class Change:
+    """One number before and after.
+
+    Attributes:
+        name: of the metric, as metrics.json keeps the one after.
+        question: what it answers, in words.
+        before, after: the two numbers.
+        difference: after less before, paired by query and draw.
+    """
+
+    name: str
+    question: str
+    before: Metric
+    after: Metric
+    difference: Metric
+
+
+def evaluation_plan(
+    catalog: Catalog, trained_labels: Collection[str]
+) -> tuple[RecognitionPlan | IdentificationPlan, str]:
+    """What the catalog's card evaluates, and whether its classes are "unseen", "seen" or "partly seen" in training.
+
+    Args:
+        catalog: all images, with a card that has a protocol.
+        trained_labels: labels of the training images.
+    """
+    tasks = {card.task for card in catalog.cards.values()}
+    plan = plan_identification(catalog) if tasks == {"reid"} else plan_recognition(catalog)
+    asked, trained = set(plan.queries.labels), set(trained_labels)
+    return plan, "unseen" if asked.isdisjoint(trained) else "seen" if asked <= trained else "partly seen"
+
+
+def seen_plan(references: Catalog, queries: Catalog) -> RecognitionPlan:
+    """Recognition of the classes of training: other images of them asked against the training images as references."""
+    queries = queries.take(np.flatnonzero(pd.Series(queries.labels).isin(set(references.labels)).to_numpy()))
+    return RecognitionPlan({"training images": references}, queries, (1, "all"))
+
+
+def compare_embedders(
+    plan: RecognitionPlan | IdentificationPlan,
+    before: Embedder,
+    after: Embedder,
+    classes: str,
+    *,
+    draws: int = 5,
+    seed: int = 0,
+    **options: Any,
+) -> list[Change]:
+    """The numbers of a plan before and after training, the headline first.
+
+    Recognition: accuracy@1, micro, of each reference set with one reference and with all it has. Re-identification: mAP
+    and rank-1.
+
+    Args:
+        plan: what is asked.
+        before, after: the two embedders.
+        classes: "unseen", "seen", ...: what the classes were in training; part of the words, and of the names unless
+            "unseen".
+        draws: of the references.
+        seed: of the draws.
+        options: of `embed_catalog`.
+    """
+    if isinstance(plan, IdentificationPlan):
+        return _compare_identification(plan, before, after, classes, **options)
+    protocol = FewShotProtocol(draws=draws, seed=seed)
+    results = [_recognise(plan, embedder, protocol, **options) for embedder in (before, after)]
+    changes = []
+    for reference_set, first in results[0].items():
+        second = results[1][reference_set]
+        for shots in dict.fromkeys((first.protocol.shots[0], first.protocol.shots[-1])):
+            measure = f"accuracy@1/shots={shots}"
+            (name,) = name_metrics({f"{measure}/micro": first.metrics[f"{measure}/micro"]}, plan, reference_set)
+            words = "1 reference" if shots == 1 else f"{shots} references"
+            changes.append(
+                Change(
+                    name if classes == "unseen" else f"{classes.replace(' ', '_')}/{name}",
+                    f"{classes} classes, {words} a class from {reference_set}",
+                    first.metrics[f"{measure}/micro"],
+                    second.metrics[f"{measure}/micro"],
+                    paired_difference(
+                        second.hits[measure],
+                        first.hits[measure],
+                        first.hit_labels,
+                        protocol=f"tuned less untuned, paired by query and draw; {first.protocol.describe(shots)}",
+                    ),
+                )
+            )
+    return changes
+
+
+def changes_table(changes: Sequence[Change]) -> pd.DataFrame:
+    """Two rows a change, before (as baseline) and after, as `report.figures.interval_dots` draws them."""
+    rows = [
+        (f"{change.question}, {word}", metric.value, metric.low, metric.high, metric.n, word == "untuned")
+        for change in changes
+        for word, metric in (("untuned", change.before), ("tuned", change.after))
+    ]
+    return pd.DataFrame(rows, columns=["label", "value", "low", "high", "n", "baseline"])
+
+
+def changes_metrics(changes: Sequence[Change]) -> dict[str, Metric]:
+    """Every number by name: the tuned one plainly, the others under `untuned/` and `difference/`."""
+    metrics = {change.name: change.after for change in changes}
+    metrics |= {f"untuned/{change.name}": change.before for change in changes}
+    return metrics | {f"difference/{change.name}": change.difference for change in changes}
+
+
+def validation_table(validation_images: pd.DataFrame) -> pd.DataFrame:
+    """One row a validation, with the interval: columns step, value (mean over classes), low, high, n (images).
+
+    Args:
+        validation_images: one row a validation and image, with the columns step, label and correct.
+    """
+    rows = []
+    for step, images in validation_images.groupby("step"):
+        metric = cluster_interval(images["correct"].to_numpy(np.float64), images["label"], "macro")
+        rows.append((step, metric.value, metric.low, metric.high, metric.n))
+    return pd.DataFrame(rows, columns=["step", "value", "low", "high", "n"])
+
+
+def _recognise(
+    plan: RecognitionPlan, embedder: Embedder, protocol: FewShotProtocol, **options: Any
+) -> dict[str, FewShotResult]:
+    references = {name: embed_catalog(embedder, part, **options) for name, part in plan.references.items()}
+    return evaluate_references(plan, references, embed_catalog(embedder, plan.queries, **options), protocol)
+
+
+def _compare_identification(
+    plan: IdentificationPlan, before: Embedder, after: Embedder, classes: str, **options: Any
+) -> list[Change]:
+    protocol = ReidProtocol(junk=plan.junk)
+    first, second = (
+        evaluate_identification(
+            embed_catalog(embedder, plan.queries, **options), embed_catalog(embedder, plan.gallery, **options), protocol
+        )
+        for embedder in (before, after)
+    )
+    kept = first.per_query["average_precision"].notna().to_numpy()
+    before_rows, after_rows = first.per_query[kept], second.per_query[kept]
+    values = {
+        name: [measure(rows) for rows in (after_rows, before_rows)]
+        for name, measure in (("mAP", _average_precision), ("rank-1", _first_is_right))
+    }
+    prefix = "" if classes == "unseen" else f"{classes.replace(' ', '_')}/"
+    line = f"tuned less untuned, paired by query; {protocol.describe()}"
+    return [
+        Change(
+            f"{prefix}{name}",
+            f"{classes} individuals, {name}",
+            first.metrics[name],
+            second.metrics[name],
+            paired_difference(tuned, untuned, before_rows["label"], protocol=line),
+        )
+        for name, (tuned, untuned) in values.items()
+    ]
+
+
+def _average_precision(rows: pd.DataFrame) -> np.ndarray:
+    return rows["average_precision"].to_numpy(np.float64)
+
+
+def _first_is_right(rows: pd.DataFrame) -> np.ndarray:
+    return (rows["first_hit"] == 1).to_numpy(np.float64)

@@ -1,0 +1,1 @@
+"""Training: recipes, balanced sampling, the loop, checkpoints."""

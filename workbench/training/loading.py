@@ -1,0 +1,171 @@
+"""From image files to batches: decoded once when they fit into memory, augmented anew each time they are seen."""
+
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from workbench.data.augment import Augmentation, augment_image
+from workbench.data.images import ImageError, load_image
+from workbench.models.preprocessing import Preprocessing
+from workbench.training.sampling import Sample, sample_rng
+
+OVERSIZE = 1.15
+"""Images wait for their augmentation this many times larger than the trunk sees them, so that a random crop of 70 to
+100 % of the area is scaled by little more than 1."""
+
+Render = Callable[[Path], np.ndarray]
+
+
+def render_training(preprocessing: Preprocessing) -> Render:
+    """A function from a path to the picture before augmentation, uint8 [H, W, 3].
+
+    Its sides are at most OVERSIZE times the trunk's, when the preprocessing squashes; its shorter side is, when it crops
+    or pads and needs the aspect ratio.
+    """
+    shorter = round(preprocessing.decode_px * OVERSIZE)
+    height, width = (round(side * OVERSIZE) for side in preprocessing.image_size)
+
+    def render(path: Path) -> np.ndarray:
+        image = load_image(path, target_px=shorter)
+        if preprocessing.resize == "squash":
+            size = min(image.width, width), min(image.height, height)
+        else:
+            scale = min(1.0, shorter / min(image.size))
+            size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+        return np.asarray(image if size == image.size else image.resize(size, Image.Resampling.BICUBIC))
+
+    return render
+
+
+def render_plain(preprocessing: Preprocessing) -> Render:
+    """A function from a path to the trunk's input, uint8 [H, W, 3], as every evaluation makes it."""
+
+    def render(path: Path) -> np.ndarray:
+        return preprocessing.apply(load_image(path, target_px=preprocessing.decode_px))
+
+    return render
+
+
+def read_images(
+    paths: list[Path], render: Render, memory_mib: int
+) -> tuple[list[np.ndarray | None] | None, dict[int, str]]:
+    """All images rendered, or None when they take more than `memory_mib`, and the reason of each that cannot be used.
+
+    Every image is decoded once, in threads, also when it is not kept: what cannot be decoded is known before training.
+
+    Args:
+        paths: of the images.
+        render: from a path to the picture.
+        memory_mib: what the pictures may take together; 0 keeps none.
+
+    Returns:
+        (one picture an image with None for the unusable ones, or None; reason by row).
+    """
+    failures: dict[int, str] = {}
+    kept: list[np.ndarray | None] | None = [] if memory_mib else None
+    num_bytes = 0
+
+    def attempt(path: Path) -> np.ndarray | str:
+        try:
+            return render(path)
+        except ImageError as error:
+            return error.reason
+
+    num_threads = os.cpu_count() or 1
+    waiting = iter(paths)
+    row = 0
+    with ThreadPoolExecutor(num_threads, thread_name_prefix="decode") as pool:
+        while part := list(islice(waiting, 64 * num_threads)):
+            for picture in pool.map(attempt, part):
+                if isinstance(picture, str):
+                    failures[row] = picture
+                else:
+                    num_bytes += picture.nbytes
+                if kept is not None:
+                    kept.append(None if isinstance(picture, str) else picture)
+                    if num_bytes > memory_mib * 2**20:
+                        kept = None
+                row += 1
+    return kept, failures
+
+
+class TrainingImages(Dataset[tuple[np.ndarray, int]]):
+    """From a sample (row, epoch, position) to the trunk's input, uint8 [H, W, 3], augmented, and the image's class."""
+
+    def __init__(
+        self,
+        paths: list[Path],
+        label_N: np.ndarray,
+        preprocessing: Preprocessing,
+        augmentation: Augmentation | None,
+        seed: int,
+        kept: list[np.ndarray | None] | None,
+    ) -> None:
+        self.paths, self.label_N, self.preprocessing = paths, label_N, preprocessing
+        self.augmentation, self.seed, self.kept = augmentation, seed, kept
+        self.render = render_training(preprocessing)
+
+    def __getitem__(self, sample: Sample) -> tuple[np.ndarray, int]:
+        row = sample[0]
+        picture = self.kept[row] if self.kept is not None else None
+        image = Image.fromarray(picture if picture is not None else self.render(self.paths[row]))
+        if self.augmentation is not None:
+            height, width = self.preprocessing.image_size
+            size = (width, height) if self.preprocessing.resize == "squash" else None
+            image = augment_image(image, self.augmentation, sample_rng(self.seed, sample), size)
+        return self.preprocessing.apply(image), int(self.label_N[row])
+
+
+class PlainImages(Dataset[tuple[np.ndarray, int]]):
+    """From a row to the trunk's input, uint8 [H, W, 3], and the image's class."""
+
+    def __init__(
+        self, paths: list[Path], label_N: np.ndarray, preprocessing: Preprocessing, kept: list[np.ndarray | None] | None
+    ) -> None:
+        self.paths, self.label_N, self.kept = paths, label_N, kept
+        self.render = render_plain(preprocessing)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> tuple[np.ndarray, int]:
+        picture = self.kept[row] if self.kept is not None else None
+        return (picture if picture is not None else self.render(self.paths[row])), int(self.label_N[row])
+
+
+def load_batches(
+    images: TrainingImages | PlainImages,
+    batches: Iterable[list[Sample]] | Iterable[list[int]],
+    num_workers: int,
+    pin: bool,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yields (images uint8 [B, H, W, 3], classes int64 [B]) for each batch, prepared `num_workers` processes ahead."""
+    loader = DataLoader(
+        images,
+        batch_sampler=batches,
+        num_workers=num_workers,
+        collate_fn=_collate,
+        pin_memory=pin,
+        worker_init_fn=_leave_interrupts_to_the_parent,
+        generator=torch.Generator(),  # so that starting workers leaves the run's random state alone
+        prefetch_factor=4 if num_workers else None,
+    )
+    return iter(loader)
+
+
+def _collate(items: list[tuple[np.ndarray, int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    pictures, labels = zip(*items, strict=True)
+    return torch.from_numpy(np.stack(pictures)), torch.tensor(labels, dtype=torch.int64)
+
+
+def _leave_interrupts_to_the_parent(_: int) -> None:
+    # Ctrl-C in a terminal reaches every process of the group; the parent finishes its step and needs its batch
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

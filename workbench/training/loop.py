@@ -1,0 +1,256 @@
+"""The training loop: from a recipe, an embedder and a catalog to a tuned embedder, through checkpoints."""
+
+import copy
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils import deterministic
+
+from workbench.data.catalog import Catalog
+from workbench.models.device import choose_device
+from workbench.models.embedder import Embedder
+from workbench.training.checkpoint import (
+    load_newest,
+    prune_checkpoints,
+    random_states,
+    save_checkpoint,
+    set_random_states,
+)
+from workbench.training.interrupts import deferred_interrupts
+from workbench.training.loading import load_batches
+from workbench.training.memory import check_memory, estimate_memory
+from workbench.training.prepare import Prepared, check_same_run, describe_run, prepare, with_head
+from workbench.training.recipe import Recipe
+from workbench.training.result import TrainingResult, finish_training
+from workbench.training.state import TrainingState, build_state, num_steps_of
+from workbench.training.steps import (
+    TrainingDivergedError,
+    optimise,
+    rate_factor,
+    read_rates,
+    set_rates,
+    set_training_mode,
+    update_average,
+)
+from workbench.training.validation import class_accuracy, predict_classes
+
+OnStep = Callable[[dict[str, float]], None]
+Log = Callable[[str], None]
+_LOG_EVERY_S = 10.0
+
+
+def print_line(line: str) -> None:
+    """Prints a line that can be read in a terminal, a notebook and a log file."""
+    print(line, flush=True)  # noqa: T201
+
+
+def train(
+    recipe: Recipe,
+    embedder: Embedder,
+    train: Catalog,
+    val: Catalog | None,
+    folder: Path,
+    *,
+    device: str = "auto",
+    on_step: OnStep | None = None,
+    log: Log = print_line,
+) -> TrainingResult:
+    """The tuned embedder and how it came about. A folder with checkpoints of the same run is gone on with.
+
+    On a CPU a run that was interrupted or killed ends with the same bits as one that was not (same number of threads).
+    Ctrl-C ends the step, saves a checkpoint and then raises KeyboardInterrupt; a second Ctrl-C raises at once.
+
+    Args:
+        recipe: what to do.
+        embedder: where to start; it is not changed.
+        train: images with labels; those that cannot be decoded are left out and listed in the result.
+        val: other images of the same classes (see `sampling.hold_out`), or None for no validation.
+        folder: of this training alone; checkpoints/ and embedder/ are made in it.
+        device: auto, cpu, cuda, cuda:1, ...
+        on_step: called after each step with its row of the history.
+        log: called with a line of text every few seconds.
+
+    Raises:
+        ValueError: data or recipe that cannot be trained with; checkpoints of another run in the folder.
+        QuarantineError: more than 1 % of the images cannot be decoded.
+        DeviceMemoryError: it will not fit into the GPU's free memory.
+        TrainingDivergedError: loss or gradient is not finite; the last checkpoint stays.
+        CheckpointError: all checkpoints in the folder are damaged.
+        OSError: a checkpoint could not be written; those before it stay.
+    """
+    folder = Path(folder)
+    chosen = choose_device(device)
+    described = describe_run(recipe, embedder, train, val)
+    own = with_head(copy.deepcopy(embedder), recipe)
+    with _own_surroundings(recipe.seed, chosen):
+        saved = load_newest(folder / "checkpoints", log)
+        if saved is not None:
+            check_same_run(saved["run"], described, folder)
+        data = prepare(recipe, own.preprocessing, train, val, None if saved is None else saved["quarantine"])
+        num_steps = num_steps_of(recipe, data.sampler.num_samples)
+        if chosen.type == "cuda":
+            free_mib = torch.cuda.mem_get_info(chosen)[0] / 2**20
+            check_memory(estimate_memory(own, recipe, len(data.class_names)), free_mib, recipe)
+            torch.cuda.reset_peak_memory_stats(chosen)
+        state = build_state(own, recipe, len(data.class_names), chosen)
+        state.quarantine = data.quarantine.to_numpy().tolist()
+        log(_opening_line(recipe, data, num_steps, chosen))
+        if saved is not None:
+            state.unpack(saved)
+            log(f"going on after step {state.step} of {num_steps}")
+        _run(state, recipe, data, num_steps, folder / "checkpoints", described, on_step, log)
+    return finish_training(state, recipe, data, described, folder)
+
+
+def _run(
+    state: TrainingState,
+    recipe: Recipe,
+    data: Prepared,
+    num_steps: int,
+    checkpoints: Path,
+    described: dict[str, Any],
+    on_step: OnStep | None,
+    log: Log,
+) -> None:
+    """All steps that are still to do, with their validations and checkpoints."""
+    size = recipe.batch_size
+    samples = data.sampler.batches(state.step * size, size, num_steps - state.step)
+    batches = load_batches(data.training, samples, recipe.num_workers, pin=state.device.type == "cuda")
+    first_step, saved_step, seconds_before = state.step, state.step, state.seconds
+    started = logged = last = time.monotonic()
+    set_training_mode(state.embedder, recipe.freeze_batchnorm)
+
+    def save() -> None:
+        nonlocal saved_step
+        save_checkpoint(checkpoints, {**state.pack(), "run": described}, state.step)
+        prune_checkpoints(checkpoints, state.best_step)
+        saved_step = state.step
+
+    with deferred_interrupts() as interrupted:
+        try:
+            while state.step < num_steps:
+                state.whole = False
+                images_NHWC, label_N = next(batches)
+                row = _step(state, recipe, num_steps, images_NHWC, label_N)
+                now = time.monotonic()
+                row = {
+                    "epoch": state.step * size / data.sampler.num_samples,
+                    "images_per_s": size / (now - last),
+                    **row,
+                }
+                row = {"step": state.step, **row}
+                state.note(row)
+                ends = state.step == num_steps
+                if ends or now - logged > _LOG_EVERY_S:
+                    left_s = (num_steps - state.step) * (now - started) / (state.step - first_step)
+                    log(_step_line(row, num_steps, left_s))
+                    logged = now
+                if data.validation is not None and (ends or state.step % recipe.validation_interval == 0):
+                    _validate(state, recipe, data, checkpoints, log)
+                last = time.monotonic()
+                state.seconds = seconds_before + last - started
+                state.whole = True
+                if on_step is not None:
+                    on_step(row)
+                if interrupted():
+                    raise KeyboardInterrupt
+                if ends or state.step % recipe.checkpoint_interval == 0:
+                    save()
+        except KeyboardInterrupt:
+            if state.whole and state.step > saved_step:
+                save()
+            log(f"interrupted: step {saved_step} of {num_steps} is saved in {checkpoints}")
+            raise
+        except TrainingDivergedError as error:
+            kept = f"the checkpoint of step {saved_step} is kept" if saved_step else "there was no checkpoint yet"
+            raise TrainingDivergedError(
+                f"Training stopped in step {state.step + 1} of {num_steps}: {error}; {kept} in {checkpoints}. Lower the "
+                "learning rates, warm up longer, clip the gradient (clip_grad=1), or use bfloat16 instead of float16."
+            ) from error
+
+
+def _step(
+    state: TrainingState, recipe: Recipe, num_steps: int, images_NHWC: torch.Tensor, label_N: torch.Tensor
+) -> dict[str, float]:
+    """Does one optimiser step; its loss, gradient norm and the rates it was done with."""
+    set_rates(state.optimizer, rate_factor(state.step, num_steps, recipe.warmup_steps, recipe.schedule))
+    images_NHWC = images_NHWC.to(state.device, non_blocking=True)
+    label_N = label_N.to(state.device, non_blocking=True)
+    loss = state.model["loss"]
+    outcome = optimise(state.embedder, loss, state.optimizer, state.scaler, images_NHWC, label_N, recipe)
+    rates = read_rates(state.optimizer)
+    state.step += 1
+    if state.average is not None:
+        update_average(state.average, state.model, recipe.ema_decay, state.step)
+    return {**asdict(outcome), **{f"learning_rate/{name}": rate for name, rate in rates.items()}}
+
+
+def _validate(state: TrainingState, recipe: Recipe, data: Prepared, checkpoints: Path, log: Log) -> None:
+    """Adds a validation to the state, and writes the weights down where they are the best so far."""
+    assert data.validation is not None
+    judged = state.judged
+    embedder = judged["embedder"]
+    assert isinstance(embedder, Embedder)
+    predicted_V = predict_classes(embedder, judged["loss"], data.validation, recipe, state.device)
+    set_training_mode(state.embedder, recipe.freeze_batchnorm)
+    accuracy = class_accuracy(data.validation_labels, predicted_V)
+    counts = {"num_images": len(predicted_V), "num_classes": len(np.unique(data.validation_labels))}
+    state.validations.append({"step": state.step, "accuracy": accuracy, **counts})
+    state.predictions[state.step] = torch.from_numpy(predicted_V)
+    if accuracy > state.best_accuracy:
+        state.best_step, state.best_accuracy = state.step, accuracy
+        names = [str(name) for name in data.class_names]
+        save_checkpoint(checkpoints, {"model": judged.state_dict(), "classes": names}, state.step, kind="best")
+    log(f"step {state.step}: validation accuracy {accuracy:.3f} (mean over {counts['num_classes']} classes)")
+
+
+def _opening_line(recipe: Recipe, data: Prepared, num_steps: int, device: torch.device) -> str:
+    precision = "float32" if device.type == "cpu" or recipe.amp == "off" else recipe.amp
+    asked = f" ({recipe.amp} is for GPUs)" if device.type == "cpu" and recipe.amp != "off" else ""
+    return (
+        f"{recipe.name}: {num_steps} steps of {recipe.batch_size} images, {len(data.class_names)} classes, "
+        f"{len(data.training.paths):,} images, {data.sampler.num_samples:,} samples an epoch, {device.type}, {precision}{asked}"
+    )
+
+
+def _step_line(row: dict[str, float], num_steps: int, left_s: float) -> str:
+    top = max(value for name, value in row.items() if name.startswith("learning_rate/block"))
+    return (
+        f"step {row['step']:.0f} of {num_steps}, epoch {row['epoch']:.1f}, loss {row['loss']:.3f}, rate {top:.1e}, "
+        f"gradient {row['gradient_norm']:.2f}, {row['images_per_s']:.0f} images/s, {left_s / 60:.1f} min left"
+    )
+
+
+@contextmanager
+def _own_surroundings(seed: int, device: torch.device) -> Iterator[None]:
+    """Seeds all random generators for the run and asks a CPU for repeatable sums; afterwards all is as it was before.
+
+    On a CPU one core is left to the process that prepares images: where more threads than cores compute, they wait for
+    each other, and a step takes several times as long. The number does not depend on num_workers, so neither do the bits.
+    """
+    threads = torch.get_num_threads()
+    before, repeatable = random_states(device), torch.are_deterministic_algorithms_enabled()
+    fills = deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]  # a property of the module
+    try:
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002  # for libraries that draw from the global generator
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(device.type == "cpu" or repeatable)
+        # filling new memory is a debugging aid that costs a pass over each tensor
+        deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        if device.type == "cpu":
+            torch.set_num_threads(max(1, min(threads, len(os.sched_getaffinity(0)) - 1)))
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(repeatable)
+        deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
+        set_random_states(before, device)

@@ -1,0 +1,173 @@
+"""What a training needs before its first step: usable images, classes, sampler, validation set, identity of the run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from workbench.data.catalog import DISTRACTOR_LABEL, JUNK_LABEL, Catalog
+from workbench.data.images import check_quarantine
+from workbench.models.embedder import Embedder
+from workbench.models.heads import build_head
+from workbench.models.preprocessing import Preprocessing
+from workbench.training.loading import PlainImages, Render, TrainingImages, read_images, render_plain, render_training
+from workbench.training.recipe import NEUTRAL_FIELDS, Recipe
+from workbench.training.sampling import BalancedSampler, balance_validation
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data ready to train with.
+
+    Attributes:
+        class_names: text [C], sorted: class c of the loss is the label class_names[c].
+        sampler: of the usable images.
+        training: by sample.
+        validation: by row of `validation_catalog`; None without one.
+        validation_catalog: the images that are validated on.
+        validation_labels: int64 [V], their classes.
+        quarantine: columns part (train or val), row (of the given catalog), path, reason.
+    """
+
+    class_names: np.ndarray
+    sampler: BalancedSampler
+    training: TrainingImages
+    validation: PlainImages | None
+    validation_catalog: Catalog | None
+    validation_labels: np.ndarray
+    quarantine: pd.DataFrame
+
+
+def prepare(
+    recipe: Recipe, preprocessing: Preprocessing, train: Catalog, val: Catalog | None, known: list[list[Any]] | None
+) -> Prepared:
+    """The data of a training.
+
+    Args:
+        recipe: sampling, augmentation, memory_mib and validation_images_per_class are read.
+        preprocessing: of the embedder.
+        train, val: as given by the caller.
+        known: the quarantine's rows of the run that is gone on with. Images that do not fit into memory are then not
+            decoded a second time to find out.
+
+    Raises:
+        ValueError: fewer than two classes, labels of no individual, validation without a common class, or images that
+            have changed since the run began.
+        QuarantineError: more than 1 % of the images cannot be decoded.
+    """
+    rows = _trainable_rows(train, recipe)
+    kept, bad = _read(train, rows, "train", render_training(preprocessing), recipe, known)
+    usable = rows[~np.isin(rows, bad["row"].to_numpy())]
+    check_quarantine(bad, len(rows))
+    chosen = train.take(usable)
+    class_names, label_N = np.unique(chosen.labels.astype(str), return_inverse=True)
+    if len(class_names) < 2:
+        raise ValueError(f"Training wants at least two classes; found {len(class_names)} among {len(train)} images.")
+    domains = chosen.frame["domain"].to_numpy(dtype=str)
+    sampler = BalancedSampler(label_N, domains, recipe.depth, recipe.domain_weights, recipe.seed)
+    paths = chosen.image_paths()
+    training = TrainingImages(paths, label_N, preprocessing, recipe.augmentation, recipe.seed, kept)
+    if val is None:
+        return Prepared(class_names, sampler, training, None, None, np.empty(0, dtype=np.int64), bad)
+    asked, _ = balance_validation(val, class_names, recipe.validation_images_per_class, recipe.seed)
+    all_rows = np.arange(len(asked))
+    kept_val, bad_val = _read(asked, all_rows, "val", render_plain(preprocessing), recipe, known)
+    check_quarantine(bad_val, len(asked))
+    seen = asked.take(all_rows[~np.isin(all_rows, bad_val["row"].to_numpy())])
+    label_V = np.searchsorted(class_names, seen.labels.astype(str)).astype(np.int64)
+    validation = PlainImages(seen.image_paths(), label_V, preprocessing, kept_val)
+    quarantine = pd.concat([bad, bad_val], ignore_index=True)
+    return Prepared(class_names, sampler, training, validation, seen, label_V, quarantine)
+
+
+def describe_run(recipe: Recipe, embedder: Embedder, train: Catalog, val: Catalog | None) -> dict[str, Any]:
+    """What makes two trainings the same one: the recipe but for speed and bookkeeping, the images, the first weights."""
+    deciding = {name: value for name, value in recipe.to_dict().items() if name not in NEUTRAL_FIELDS}
+    return {
+        "format_version": FORMAT_VERSION,
+        "recipe": deciding,
+        "train": train.fingerprint,
+        "val": None if val is None else val.fingerprint,
+        "embedder": embedder.fingerprint(),
+    }
+
+
+def check_same_run(saved: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
+    """Returns nothing when a checkpoint's description of its run is the wanted one.
+
+    Raises:
+        ValueError: it is not; the message names each difference.
+    """
+
+    def flat(run: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        out = {}
+        for key, value in run.items():
+            out.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+        return out
+
+    before, now = flat(saved), flat(wanted)
+    differing = [
+        f"{key}: {before.get(key)!r} there, {now.get(key)!r} here"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+    if differing:
+        raise ValueError(
+            f"{folder} holds another training, which this one cannot go on with ({'; '.join(differing)}). "
+            "Choose another folder, or remove this one."
+        )
+
+
+def with_head(embedder: Embedder, recipe: Recipe) -> Embedder:
+    """The embedder with the head that the recipe wants, changed in place; a new head starts from random weights."""
+    described = embedder.described
+    width = recipe.embedding_dim or described["num_features"]
+    if recipe.head == "keep" or (described["head"], described["embedding_dim"]) == (recipe.head, width):
+        return embedder
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        embedder.head = build_head(recipe.head, described["num_features"], recipe.embedding_dim)
+    embedder.described = {**described, "head": recipe.head, "embedding_dim": width}
+    embedder.embedding_dim = width
+    return embedder
+
+
+def _trainable_rows(train: Catalog, recipe: Recipe) -> np.ndarray:
+    reid = [name for name, card in train.cards.items() if card.task == "reid"]
+    no_individual = train.frame["label"].isin([JUNK_LABEL, DISTRACTOR_LABEL]) & train.frame["source"].isin(reid)
+    if no_individual.any():
+        raise ValueError(
+            f"{int(no_individual.sum())} training images have the label of junk ({JUNK_LABEL}) or distractors "
+            f"({DISTRACTOR_LABEL}), which is no individual. Take the split that holds identities."
+        )
+    left_out = [domain for domain, weight in (recipe.domain_weights or {}).items() if weight == 0]
+    return np.flatnonzero(~train.frame["domain"].isin(left_out).to_numpy())
+
+
+def _read(
+    catalog: Catalog, rows: np.ndarray, part: str, render: Render, recipe: Recipe, known: list[list[Any]] | None
+) -> tuple[list[np.ndarray | None] | None, pd.DataFrame]:
+    """The usable images of `rows` where they fit into memory, in order, and the table of the others."""
+    listed = [item for item in known or [] if item[0] == part]
+    if known is not None and not recipe.memory_mib:
+        return None, _table(listed)
+    all_paths = catalog.image_paths()
+    kept, failures = read_images([all_paths[row] for row in rows], render, recipe.memory_mib)
+    names = catalog.frame["path"]
+    found = [[part, int(rows[number]), str(names[rows[number]]), reason] for number, reason in sorted(failures.items())]
+    if known is not None and [item[1] for item in found] != [item[1] for item in listed]:
+        raise ValueError(
+            f"Images of the {part} set have changed since this training began: {len(listed)} could not be decoded then, "
+            f"{len(found)} now. Restore them, or train in another folder."
+        )
+    return (None if kept is None else [picture for picture in kept if picture is not None]), _table(found)
+
+
+def _table(items: list[list[Any]]) -> pd.DataFrame:
+    columns = {"part": "str", "row": "int64", "path": "str", "reason": "str"}
+    return pd.DataFrame(items, columns=list(columns)).astype(columns)
