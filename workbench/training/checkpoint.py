@@ -48,6 +48,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any], step: int, kind: str = 
             file.seek(0)
             checksum = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         path = folder / f"{kind}_{step:08d}_{checksum}.pt"
+        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
