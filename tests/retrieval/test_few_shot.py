@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -138,7 +138,7 @@ def _class_values(vote: str, similarity: list[float], labels: list[str], names: 
         shares = [(s, Fraction(1) if s > last else part) for s in own if s >= last]
         if vote.startswith("softmax"):
             weight = sum(float(share) * math.exp((s - max(similarity)) / 0.07) for s, share in shares)
-            votes.append((round(weight, 9), nearest))
+            votes.append((round(weight, 11), nearest))  # finer than exp(-1.5 / 0.07), the least that counts
         else:
             votes.append((float(sum(share for _, share in shares)), nearest))
     return votes
@@ -151,6 +151,7 @@ def _class_values(vote: str, similarity: list[float], labels: list[str], names: 
     vote=st.sampled_from(["nearest", "knn:1", "knn:2", "knn:3", "softmax_knn:2", "softmax_knn:9"]),
     seed=st.integers(0, 3),
 )
+@example([("a", 0), ("a", 7), ("b", 0)], [(0, 0)], "softmax_knn:9", 0)  # the far one's weight, 5e-10, decides
 def test_equals_plain_loops_with_ties_and_duplicates(
     references: list[tuple[str, int]], queries: list[tuple[int, int]], vote: str, seed: int
 ) -> None:

@@ -23,7 +23,8 @@ from workbench.retrieval.mistakes import (
     nearest_of_class,
 )
 from workbench.retrieval.stats import Metric
-from workbench.retrieval.sweep import Tally, num_shots, sweep
+from workbench.retrieval.sweep import num_shots, sweep
+from workbench.retrieval.tally import Tally
 
 __all__ = ["FewShotProtocol", "FewShotResult", "evaluate_few_shot"]
 
@@ -126,6 +127,7 @@ def evaluate_few_shot(
     labels_N = read_labels(reference_labels, len(reference_ND), "reference_labels")
     labels_Q = read_labels(query_labels, len(query_ND), "query_labels")
     references = order_references(reference_ND, labels_N, reference_source_N, protocol.reference_augmentations)
+    del reference_ND  # the ordered copy is enough
     asked_Q = choose_queries(labels_Q, protocol.queries_per_class, protocol.seed)
     absent_Q = ~np.isin(labels_Q[asked_Q], references.names)
     num_absent = int(absent_Q.sum())
@@ -140,10 +142,11 @@ def evaluate_few_shot(
     if protocol.absent_queries == "skip":
         asked_Q, absent_Q = asked_Q[~absent_Q], absent_Q[~absent_Q]
     class_Q = np.where(absent_Q, 0, np.searchsorted(references.names, labels_Q[asked_Q]))
-    query_QD = query_ND[asked_Q]
+    query_QD = query_ND if len(asked_Q) == len(query_ND) else query_ND[asked_Q]
+    del query_ND
     rank_DP = draw_ranks(references.class_P, references.names, protocol.draws, protocol.seed)
     tally = Tally(protocol, references, rank_DP, class_Q, absent_Q)
-    for step in sweep(protocol, references, query_QD, rank_DP):
+    for step in sweep(protocol, references, query_QD, rank_DP, class_Q):
         tally.add(step)
 
     shots = protocol.headline
@@ -164,7 +167,7 @@ def evaluate_few_shot(
             "correct": correct_Q,
         }
     )
-    hits = {name: values[:, ~absent_Q] for name, values in tally.hits.items()}
+    hits = {name: values[:, ~absent_Q] if absent_Q.any() else values for name, values in tally.hits.items()}
     num_short = {str(k): 0 if k == "all" else int((references.num_photos_C < k).sum()) for k in protocol.shots}
     confusions = confusion_table(predictions)
     in_gallery = np.minimum(references.num_photos_C, num_shots(shots, references))

@@ -1,7 +1,7 @@
 """How a gallery names a query: a value for every class under each vote, and the rank of the right class among them.
 
-Axes: N rows of the gallery, P photographs, C classes, M centres, B queries of a chunk, D width. Values of classes are compared
-first by `first_CB`, then, where there is one, by `second_CB`; what is equal in both ties. Equal values are never
+Axes: N rows of the gallery (of votes: voters), P photographs, C classes, M centres, B queries of a chunk, D width. Values
+of classes are compared first by `first_CB`, then, where there is one, by `second_CB`; what is equal in both ties. Equal values are never
 ordered: a hit is then its expected value, 0 to 1, over all orders of the tied.
 """
 
@@ -157,14 +157,14 @@ def nearest_values(
         yield ClassValues(best_CB)
 
 
-def neighbour_values(similarity_PB: np.ndarray, class_P: np.ndarray, k: int, temperature: float | None) -> ClassValues:
+def neighbour_values(similarity_BP: np.ndarray, class_P: np.ndarray, k: int, temperature: float | None) -> ClassValues:
     """Returns the votes of the k nearest photographs of a gallery for each class; all vote where there are fewer than k.
 
     Equal votes go to the class with the nearer reference; so classes without a vote come last, by their nearest reference. Photographs
     that tie for the last places among the k share these places equally.
 
     Args:
-        similarity_PB: the gallery's photographs, sorted by class.
+        similarity_BP: the gallery's photographs, sorted by class.
         class_P: ascending; every class is there.
         k: number of neighbours.
         temperature: None counts votes; else they weigh exp(similarity / temperature), in fixed point (2^-40 of the
@@ -173,19 +173,26 @@ def neighbour_values(similarity_PB: np.ndarray, class_P: np.ndarray, k: int, tem
     Source: softmax weighting with temperature 0.07: Oquab et al. 2023 (DINOv2), after Wu et al. 2018.
     """
     start_C = np.flatnonzero(np.r_[True, class_P[1:] != class_P[:-1]])
-    best_CB = np.maximum.reduceat(similarity_PB, start_C, axis=0)
-    k = min(k, len(class_P))
-    last_B = np.partition(similarity_PB, len(class_P) - k, axis=0)[len(class_P) - k]
-    sure_PB, shared_PB = similarity_PB > last_B, similarity_PB == last_B
-    num_shared_B = shared_PB.sum(axis=0)
-    places_B = k - sure_PB.sum(axis=0)
-    if temperature is None:
-        part_PB = sure_PB * num_shared_B + shared_PB * places_B  # votes times num_shared_B: whole numbers
+    best_BC = np.maximum.reduceat(similarity_BP, start_C, axis=1)
+    k, num_queries = min(k, len(class_P)), len(similarity_BP)
+    last_B = np.partition(similarity_BP, len(class_P) - k, axis=1)[:, len(class_P) - k]
+    query_N, photo_N = np.divmod(np.flatnonzero(similarity_BP >= last_B[:, None]), len(class_P))  # N voters
+    similarity_N = similarity_BP[query_N, photo_N]
+    sure_N = similarity_N > last_B[query_N]
+    num_sure_B = np.bincount(query_N[sure_N], minlength=num_queries)
+    num_shared_B = np.bincount(query_N[~sure_N], minlength=num_queries)
+    places_B = k - num_sure_B
+    if temperature is None:  # votes times num_shared_B: whole numbers
+        part_N = np.where(sure_N, num_shared_B[query_N], places_B[query_N])
     else:
-        part_PB = (sure_PB + shared_PB * (places_B / num_shared_B)) * _FIXED_POINT
-        part_PB *= np.exp((similarity_PB.astype(np.float64) - similarity_PB.max(axis=0)) / temperature)
-        part_PB = np.rint(part_PB).astype(np.int64)
-    return ClassValues(np.add.reduceat(part_PB, start_C, axis=0), best_CB)
+        weight_N = np.where(sure_N, 1.0, (places_B / num_shared_B)[query_N]) * _FIXED_POINT
+        nearest_N = best_BC.max(axis=1)[query_N]
+        weight_N *= np.exp((similarity_N.astype(np.float64) - nearest_N) / temperature)
+        part_N = np.rint(weight_N).astype(np.int64)
+    votes_BC = np.zeros(best_BC.shape, np.int64)
+    num_of_P = np.repeat(np.arange(len(start_C)), np.diff(np.r_[start_C, len(class_P)]))
+    np.add.at(votes_BC.ravel(), query_N * len(start_C) + num_of_P[photo_N], part_N)
+    return ClassValues(votes_BC.T, best_BC.T)
 
 
 def class_centres(embedding_ND: np.ndarray, class_N: np.ndarray, m: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
