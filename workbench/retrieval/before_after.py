@@ -161,11 +161,8 @@ def _compare_identification(
         for embedder in (before, after)
     )
     kept = first.per_query["average_precision"].notna().to_numpy()
-    before_rows, after_rows = first.per_query[kept], second.per_query[kept]
-    values = {
-        name: [measure(rows) for rows in (after_rows, before_rows)]
-        for name, measure in (("mAP", _average_precision), ("rank-1", _first_is_right))
-    }
+    label_Q = first.per_query["label"][kept]
+    values = {name: [one.values_by_query(name)[kept] for one in (second, first)] for name in ("mAP", "rank-1")}
     prefix = "" if classes == "unseen" else f"{classes.replace(' ', '_')}/"
     line = f"tuned less untuned, paired by query; {protocol.describe()}"
     return [
@@ -174,15 +171,7 @@ def _compare_identification(
             f"{classes} individuals, {name}",
             first.metrics[name],
             second.metrics[name],
-            paired_difference(tuned, untuned, before_rows["label"], protocol=line),
+            paired_difference(tuned, untuned, label_Q, protocol=line),
         )
         for name, (tuned, untuned) in values.items()
     ]
-
-
-def _average_precision(rows: pd.DataFrame) -> np.ndarray:
-    return rows["average_precision"].to_numpy(np.float64)
-
-
-def _first_is_right(rows: pd.DataFrame) -> np.ndarray:
-    return (rows["first_hit"] == 1).to_numpy(np.float64)

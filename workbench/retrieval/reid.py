@@ -12,17 +12,14 @@ from numpy.typing import ArrayLike
 
 from workbench.retrieval.draws import read_labels
 from workbench.retrieval.false_accepts import FalseAccepts
-from workbench.retrieval.intervals import class_means, interval_of_class_means
-from workbench.retrieval.reid_protocol import ReidProtocol, far_name
+from workbench.retrieval.reid_metrics import mean_metrics, true_accepts
+from workbench.retrieval.reid_protocol import ReidProtocol
 from workbench.retrieval.reid_ranking import Search
 from workbench.retrieval.reid_result import ReidResult, query_table, rank_queries, sorted_cameras
-from workbench.retrieval.reid_values import Places, cumulative_match
-from workbench.retrieval.similarities import CosineSimilarity, GivenDistances
-from workbench.retrieval.stats import Metric
+from workbench.retrieval.similarities import CosineSimilarity, GivenDistances, Similarity
 from workbench.retrieval.tracklets import check_embedding, pool_tracklets, read_cameras, unit_length
 
 JUNK_LABEL = "-1"
-_NO_LIMIT = 1e12
 
 
 def evaluate_reid(
@@ -37,7 +34,7 @@ def evaluate_reid(
     """Returns the metrics of finding each query's individual in the gallery by cosine similarity.
 
     Float64 is computed in float64, everything else in float32. Gallery rows that are equal tie exactly. Memory beyond the
-    inputs: a copy of length 1 of each, some 100 MB, and a few values a query.
+    inputs: some 100 MB, a few values a query, and a copy of length 1 of what has not length 1 already.
 
     Args:
         query_ND: real, any length above 0.
@@ -59,8 +56,8 @@ def evaluate_reid(
         len(check_embedding(query_ND, "query_ND")),
         len(check_embedding(gallery_ND, "gallery_ND")),
     )
-    queries = _read_side("query", query_labels, query_cameras, num_queries, protocol)
-    gallery = _read_side("gallery", gallery_labels, gallery_cameras, num_gallery, protocol)
+    queries = read_side("query", query_labels, query_cameras, num_queries, protocol)
+    gallery = read_side("gallery", gallery_labels, gallery_cameras, num_gallery, protocol)
     query_QD = unit_length(query_ND, "query_ND", queries.index.to_numpy())
     gallery_GD = unit_length(gallery_ND, "gallery_ND", gallery.index.to_numpy())
     if query_QD.shape[1] != gallery_GD.shape[1]:
@@ -73,7 +70,7 @@ def evaluate_reid(
         queries = queries.iloc[pooled.row_T].assign(num_images=pooled.num_images_T)
     dtype = np.result_type(query_QD, gallery_GD)
     similarity = CosineSimilarity(query_QD.astype(dtype, copy=False), gallery_GD.astype(dtype, copy=False))
-    return _evaluate(similarity, queries, gallery, protocol, num_queries, num_gallery)
+    return evaluate_similarity(similarity, queries, gallery, protocol, num_queries, num_gallery)
 
 
 def evaluate_distances(
@@ -104,20 +101,33 @@ def evaluate_distances(
         )
     if distance_QG.dtype not in (np.float32, np.float64):
         distance_QG = distance_QG.astype(np.float32 if distance_QG.dtype == np.float16 else np.float64)
-    queries = _read_side("query", query_labels, query_cameras, distance_QG.shape[0], protocol)
-    gallery = _read_side("gallery", gallery_labels, gallery_cameras, distance_QG.shape[1], protocol)
+    queries = read_side("query", query_labels, query_cameras, distance_QG.shape[0], protocol)
+    gallery = read_side("gallery", gallery_labels, gallery_cameras, distance_QG.shape[1], protocol)
     similarity = GivenDistances(distance_QG, queries.index.to_numpy(), gallery.index.to_numpy())
-    return _evaluate(similarity, queries, gallery, protocol, *distance_QG.shape)
+    return evaluate_similarity(similarity, queries, gallery, protocol, *distance_QG.shape)
 
 
-def _evaluate(
-    similarity: CosineSimilarity | GivenDistances,
+def evaluate_similarity(
+    similarity: Similarity,
     queries: pd.DataFrame,
     gallery: pd.DataFrame,
     protocol: ReidProtocol,
     num_queries_given: int,
     num_gallery_given: int,
 ) -> ReidResult:
+    """Returns the metrics of a comparison of the queries with the gallery that `read_side` has read (or pooled).
+
+    Args:
+        similarity: of the rows of queries to the rows of gallery.
+        queries: label, camera and num_images, indexed by the row in the arrays that were given.
+        gallery: the same.
+        protocol: the conventions.
+        num_queries_given: before junk was taken away.
+        num_gallery_given: before junk was taken away.
+
+    Raises:
+        ValueError: no query has a match left, or a distance that is not finite.
+    """
     label, _ = pd.factorize(np.concatenate([queries["label"], gallery["label"]]))
     camera, _ = pd.factorize(np.concatenate([queries["camera"], gallery["camera"]]))
     by_camera = protocol.junk == "same_id_same_camera"
@@ -141,9 +151,9 @@ def _evaluate(
         f"{protocol.describe()}; {compared}{int(counted.sum())} queries of {queries['label'][counted].nunique()} identities, "
         f"{num_skipped} left out; gallery of {len(gallery)}, {num_distractors} of them distractors"
     )
-    metrics, weight_Q = _metrics(per_query, counted, places, protocol, line)
+    metrics, weight_Q = mean_metrics(per_query, counted, places, protocol, line)
     if false_accepts is not None:
-        metrics |= _true_accepts(
+        metrics |= true_accepts(
             false_accepts.finish()[1], places, queries["label"].to_numpy(dtype=object), protocol, line
         )
     return ReidResult(
@@ -162,10 +172,14 @@ def _evaluate(
     )
 
 
-def _read_side(
+def read_side(
     side: str, labels: ArrayLike, cameras: ArrayLike | None, num_rows: int, protocol: ReidProtocol
 ) -> pd.DataFrame:
-    """Returns label, camera and num_images of the rows that are not junk for everybody, indexed by row."""
+    """Returns label, camera and num_images of the rows that are not junk for everybody, indexed by row.
+
+    Raises:
+        ValueError: a label or a camera that is missing or of a wrong kind (side and row named), or no row left.
+    """
     label_N = read_labels(labels, num_rows, f"{side}_labels")
     kinds = {
         type(label).__name__ for label in np.asarray(labels, dtype=object) if isinstance(label, float | np.floating)
@@ -204,44 +218,3 @@ def _check_matches(search: Search, queries: pd.DataFrame, gallery: pd.DataFrame)
         f"these are from the query's own camera (cameras there: {', '.join(sorted_cameras(gallery['camera'])[:5])}) and "
         "junk='same_id_same_camera' takes them away; give the cameras as they are, ask across cameras, or use junk='none'"
     )
-
-
-def _metrics(
-    per_query: pd.DataFrame, counted: np.ndarray, places: Places, protocol: ReidProtocol, line: str
-) -> tuple[dict[str, Metric], np.ndarray]:
-    """Returns the metrics that are means over queries, and the weight of each query in them."""
-    match_RQ = np.zeros((len(protocol.ranks), len(per_query)))
-    match_RQ[:, places.query_B] = cumulative_match(places.first_B3, np.array(protocol.ranks), protocol.ties)
-    graded = per_query[["average_precision", "inverse_negative_penalty"]].to_numpy().T
-    names = ["mAP", *(f"rank-{rank}" for rank in protocol.ranks), "mINP"]
-    identity = np.unique(per_query["label"][counted].to_numpy(dtype=object), return_inverse=True)[1]
-    mean_MC, count_C = class_means(np.stack([graded[0], *match_RQ, graded[1]])[:, counted], identity)
-    yes_or_no = np.array([name.startswith("rank-") for name in names])
-    per_identity = protocol.average == "identity"
-    value_M, low_M, high_M = (np.empty(len(names)) for _ in range(3))
-    for chosen in (yes_or_no, ~yes_or_no):
-        # A precision varies less than a yes or no: as many trials as its variance is worth. Where all individuals agree by
-        # chance the variance is no measure, and a query counts as one trial.
-        limit = 1.0 if chosen[1] or np.ptp(mean_MC[chosen], axis=1).min() <= 1e-12 else _NO_LIMIT
-        value_M[chosen], low_M[chosen], high_M[chosen] = interval_of_class_means(
-            mean_MC[chosen][:, None], count_C * limit, "macro" if per_identity else "micro"
-        )
-    weight_Q = np.zeros(len(per_query))
-    weight_Q[counted] = 1 / (count_C[identity] * len(count_C)) if per_identity else 1 / len(identity)
-    numbers = zip(names, value_M.tolist(), low_M.tolist(), high_M.tolist(), strict=True)
-    return {name: Metric(value, low, high, len(identity), line) for name, value, low, high in numbers}, weight_Q
-
-
-def _true_accepts(
-    accepted_FQ: np.ndarray, places: Places, label_Q: np.ndarray, protocol: ReidProtocol, line: str
-) -> dict[str, Metric]:
-    """Returns the share of matching pairs that are accepted: over pairs, whatever the average over queries is."""
-    identity = np.unique(label_Q[places.query_B], return_inverse=True)[1]
-    pairs_C = np.bincount(identity, weights=places.num_positives_B)
-    mean_FC = np.stack([np.bincount(identity, weights=row[places.query_B]) for row in accepted_FQ]) / pairs_C
-    found = interval_of_class_means(mean_FC[:, None], pairs_C, "micro")
-    line = f"{line}; over {int(pairs_C.sum())} matching pairs, non-matching pairs above the threshold are false accepts"
-    return {
-        far_name(far): Metric(value, low, high, len(places.query_B), line)
-        for far, value, low, high in zip(protocol.far, *(array.tolist() for array in found), strict=True)
-    }

@@ -26,7 +26,7 @@ class ReidProtocol:
         neck: recorded: the feature "before" or "after" the normalisation neck; "" where there is none.
         input_size: recorded: (height, width) in px that the trunk saw; None: not stated.
         camera_embedding: recorded: the model was told the camera.
-        distance: recorded: how the distances were made, e.g. "k-reciprocal, k1 20, k2 6, lambda 0.3".
+        distance: recorded: how the distances were made, e.g. "re-ranking k-reciprocal k1=20 k2=6 lambda=0.3".
 
     Raises:
         ValueError: a value that there is not.

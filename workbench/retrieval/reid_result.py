@@ -12,7 +12,14 @@ import pandas as pd
 from workbench.retrieval.false_accepts import FalseAccepts
 from workbench.retrieval.reid_protocol import ReidProtocol
 from workbench.retrieval.reid_ranking import Search, count_nearer
-from workbench.retrieval.reid_values import Places, cumulative_match, first_hit, inverse_negative_penalty, read_places
+from workbench.retrieval.reid_values import (
+    Places,
+    Ties,
+    cumulative_match,
+    first_hit,
+    inverse_negative_penalty,
+    read_places,
+)
 from workbench.retrieval.stats import Metric
 
 
@@ -52,6 +59,23 @@ class ReidResult:
         ranks = np.arange(1, max_rank + 1)
         match_RB = cumulative_match(self._places.first_B3, ranks, self.protocol.ties)
         return pd.DataFrame({"rank": ranks, "value": match_RB @ self._weight_Q[self._places.query_B]})
+
+    def values_by_query(self, name: str) -> np.ndarray:
+        """Returns what "mAP", "mINP" or "rank-k" is the mean of, float64 [Q] in the order of `per_query`, for a paired comparison.
+
+        0 to 1; NaN where the query is left out. Under "expected" ties a query's rank-k is the share of all orders of tied rows.
+
+        Raises:
+            ValueError: another name.
+        """
+        columns = {"mAP": "average_precision", "mINP": "inverse_negative_penalty"}
+        if name in columns:
+            return self.per_query[columns[name]].to_numpy(np.float64)
+        rank = name.removeprefix("rank-")
+        if not rank.isdecimal() or int(rank) < 1 or rank == name:
+            raise ValueError(f'"mAP", "mINP" or "rank-k" is wanted, {name!r} was given')
+        match_Q = match_by_query(self._places, np.array([int(rank)]), self.protocol.ties, len(self.per_query))[0]
+        return np.where(self.values_by_query("mAP") >= 0, match_Q, np.nan)
 
     @cached_property
     def per_camera_pair(self) -> pd.DataFrame:
@@ -161,6 +185,13 @@ def query_table(queries: pd.DataFrame, places: Places, protocol: ReidProtocol) -
         value_Q[places.query_B] = value_B
         frame[name] = value_Q
     return frame
+
+
+def match_by_query(places: Places, ranks: np.ndarray, ties: Ties, num_queries: int) -> np.ndarray:
+    """Returns match_RQ, 0 to 1, for each rank and query: `cumulative_match`, and 0 for queries without a match."""
+    match_RQ = np.zeros((len(ranks), num_queries))
+    match_RQ[:, places.query_B] = cumulative_match(places.first_B3, ranks, ties)
+    return match_RQ
 
 
 def sorted_cameras(cameras: pd.Series) -> list[str]:

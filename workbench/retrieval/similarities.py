@@ -5,11 +5,31 @@ Axes: Q queries, G gallery rows, B queries of a block, D width. Larger is nearer
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 
-_ROWS_A_CHUNK = 8192
+_NUMBERS_A_CHUNK = 2**16  # so that a chunk stays in the processor's cache
+
+
+class Similarity(Protocol):
+    """What an evaluation asks of the comparison of queries to a gallery: its size, a block of it, and some of its columns."""
+
+    is_cosine: ClassVar[bool]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Returns (Q, G)."""
+
+    @property
+    def itemsize(self) -> int:
+        """Returns the bytes of a similarity."""
+
+    def block(self, start: int, stop: int) -> np.ndarray:
+        """Returns similarity_BG of queries start..stop, a new array."""
+
+    def take(self, columns: np.ndarray) -> "Similarity":
+        """Returns the similarities to some gallery rows only."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +70,15 @@ class CosineSimilarity:
     @cached_property
     def _copies(self) -> tuple[np.ndarray, np.ndarray]:
         # A matrix product may round equal columns differently, by where they stand: found on small matrices.
+        step = max(1, _NUMBERS_A_CHUNK // self.gallery_GD.shape[1])
         num_bytes = self.gallery_GD.shape[1] * self.itemsize
         word = np.dtype("u4" if num_bytes % 8 else "u8")
         weight = np.random.default_rng(0).integers(1, 2**63, size=num_bytes // word.itemsize, dtype=np.uint64)
         hashes = [
-            (np.ascontiguousarray(rows).view(word) * weight).sum(axis=1, dtype=np.uint64)
-            for rows in np.split(self.gallery_GD, range(_ROWS_A_CHUNK, len(self.gallery_GD), _ROWS_A_CHUNK))
+            ((self.gallery_GD[start : start + step] + 0.0).view(word) * weight).sum(
+                axis=1, dtype=np.uint64
+            )  # one zero only
+            for start in range(0, len(self.gallery_GD), step)
         ]
         _, first, of = np.unique(np.concatenate(hashes), return_index=True, return_inverse=True)
         copy = np.flatnonzero(first[of] != np.arange(len(of)))

@@ -3,15 +3,16 @@
 Axes: N embeddings, T tracklets, D width.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from workbench.retrieval.draws import read_labels
 
-_ROWS_A_CHUNK = 8192
+_NUMBERS_A_CHUNK = 2**16  # so that a chunk stays in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -49,26 +50,58 @@ def check_embedding(embedding_ND: ArrayLike, name: str) -> np.ndarray:
     return given_ND
 
 
-def unit_length(embedding_ND: ArrayLike, name: str, rows: np.ndarray | None = None) -> np.ndarray:
-    """Returns the rows (or those named) divided by their length: float64 stays float64, everything else is float32.
+def unit_length(
+    embedding_ND: ArrayLike, name: str, rows: np.ndarray | None = None, dtype: DTypeLike | None = None
+) -> np.ndarray:
+    """Returns the rows (or those named) divided by their length, float32, or float64 where float64 was given.
+
+    Rows that all have length 1 already (up to rounding), in this dtype and order, are returned where they are, in a mapped file
+    say: a large gallery is not copied.
+
+    Args:
+        embedding_ND: real.
+        name: for messages.
+        rows: int64, the rows wanted; None: all.
+        dtype: another dtype wanted.
 
     Raises:
         ValueError: not two axes, not real numbers, or a row (named) that is not finite or has length zero.
     """
-    given_ND = check_embedding(embedding_ND, name)
-    chosen = np.arange(len(given_ND)) if rows is None else rows
-    unit_ND = np.empty((len(chosen), given_ND.shape[1]), np.float64 if given_ND.dtype == np.float64 else np.float32)
-    for start in range(0, len(chosen), _ROWS_A_CHUNK):
-        part = chosen[start : start + _ROWS_A_CHUNK]
-        block = given_ND[part].astype(np.float64)
-        length = np.linalg.norm(block, axis=1, keepdims=True)
-        good = np.isfinite(length[:, 0]) & (length[:, 0] > 0)
+    given_ND = np.asarray(check_embedding(embedding_ND, name))
+    if rows is not None and np.array_equal(rows, np.arange(len(given_ND))):
+        rows = None
+    wanted = np.dtype(dtype or (np.float64 if given_ND.dtype == np.float64 else np.float32))
+    num_rows = len(given_ND) if rows is None else len(rows)
+    length_N = np.empty(num_rows)
+    for part in _chunks(num_rows, given_ND.shape[1]):
+        block = _rows_of(given_ND, rows, part)
+        length_N[part] = np.linalg.norm(block, axis=1)
+        good = np.isfinite(length_N[part]) & (length_N[part] > 0)
         if not good.all():
-            row = int(part[np.argmin(good)])
-            found = "has length zero and no direction" if (block[np.argmin(good)] == 0).all() else "is not finite"
+            first = int(np.argmin(good))
+            row = part.start + first if rows is None else int(rows[part.start + first])
+            found = "has length zero and no direction" if (block[first] == 0).all() else "is not finite"
             raise ValueError(f"row {row} of {name} {found}: leave it out or embed it anew")
-        unit_ND[start : start + len(part)] = block / length + 0.0  # + 0.0: one zero only, not two
+    in_place = rows is None and given_ND.dtype == wanted and given_ND.flags.c_contiguous
+    if in_place and (np.abs(length_N - 1) <= 8 * np.finfo(wanted).eps).all():
+        return given_ND
+    unit_ND = np.empty((num_rows, given_ND.shape[1]), wanted)
+    for part in _chunks(num_rows, given_ND.shape[1]):
+        block = _rows_of(given_ND, rows, part)
+        block /= length_N[part, None]
+        block += 0.0  # one zero only, not two
+        unit_ND[part] = block
     return unit_ND
+
+
+def _chunks(num_rows: int, width: int) -> Iterator[slice]:
+    step = max(1, _NUMBERS_A_CHUNK // width)
+    return (slice(start, min(start + step, num_rows)) for start in range(0, num_rows, step))
+
+
+def _rows_of(given_ND: np.ndarray, rows: np.ndarray | None, part: slice) -> np.ndarray:
+    """Returns a part of the rows as float64, a new array."""
+    return given_ND[part if rows is None else rows[part]].astype(np.float64)
 
 
 def average_flip(embedding_ND: ArrayLike, flipped_ND: ArrayLike) -> np.ndarray:
