@@ -271,6 +271,28 @@ def test_zero_row_beyond_the_first_block_is_named() -> None:
         Gallery.build(embedding_ND, ["a"] * 9000)
 
 
+def test_references_of_several_labels_are_added_in_one_change() -> None:
+    gallery = Gallery(2)
+    assert gallery.extend(np.eye(2), ["b", "a"], ["1.jpg", "2.jpg"]).tolist() == [0, 1]
+    assert gallery.extend(-np.eye(2), np.array(["a", "c"])).tolist() == [2, 3]
+    assert (gallery.version, gallery.labels) == (2, ["b", "a", "c"])
+    assert gallery.references["name"].tolist() == ["1.jpg", "2.jpg", "", ""]
+    assert gallery.search_labels(np.array([[-1.0, 0.0]]), 1).label_QK.tolist() == [["a"]]
+    with pytest.raises(ValueError, match="one label for each of the 2 references, found 1"):
+        gallery.extend(np.eye(2), ["a"])
+    assert gallery.version == 2
+
+
+def test_the_view_is_the_embeddings_and_cannot_be_written() -> None:
+    gallery = _six()
+    np.testing.assert_array_equal(gallery.view_ND, gallery.embedding_ND)
+    assert np.shares_memory(gallery.view_ND, gallery.view_ND)
+    assert not np.shares_memory(gallery.view_ND, gallery.embedding_ND)
+    with pytest.raises(ValueError, match="read-only"):
+        gallery.view_ND[0, 0] = 2
+    assert Gallery(3).view_ND.shape == (0, 3)
+
+
 def test_other_bad_arguments_are_refused() -> None:
     gallery = _six()
     with pytest.raises(TypeError, match="label is text, found 7"):

@@ -3,6 +3,7 @@
 Axes: N rows of the index, D the embedding's width, Q queries, B queries of one block, W candidates, K answers.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import faiss
@@ -13,6 +14,34 @@ _GPU_MAX_WIDTH = 2048
 _SPARE_CANDIDATES = 8
 _RESCORED_AT_ONCE = 2**23  # numbers of a block of candidates, 64 MiB as float64
 _NORMALISED_AT_ONCE = 8192  # rows
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """The answers to queries, the best first; equal similarities in ascending order of the reference's id.
+
+    Attributes:
+        similarity_QK: float32, cosine, -1..1 (up to rounding); equal to the last bit however queries are batched.
+        label_QK: object array of str.
+        reference_QK: int64, the reference's id (see `Gallery.references`).
+    """
+
+    similarity_QK: np.ndarray
+    label_QK: np.ndarray
+    reference_QK: np.ndarray
+
+
+class FlatRows:
+    """Rows [N, D] float32 that are searched where they are, in a mapped file say, as an IndexFlatIP would search them."""
+
+    def __init__(self, embedding_ND: np.ndarray):
+        """Keeps a view of the rows."""
+        self._embedding_ND = embedding_ND
+
+    def search(self, query_QD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Inner product (float32) and row (int64) of the `k` nearest, [Q, k]."""
+        similarity_QK, row_QK = faiss.knn(query_QD, self._embedding_ND, k, metric=faiss.METRIC_INNER_PRODUCT)
+        return similarity_QK, row_QK
 
 
 def normalise_rows(embedding_ND: np.ndarray, dim: int, name: str) -> np.ndarray:
@@ -57,7 +86,7 @@ def search_distinct(
     Equal similarities come in ascending order of the row. Of a code its most similar row is taken.
 
     Args:
-        index: IndexFlatIP with the rows of `embedding_ND`.
+        index: IndexFlatIP or FlatRows with the rows of `embedding_ND`.
         gpu_index: the same on a GPU, or None.
         embedding_ND: float32, rows of length 1.
         query_QD: the same.
@@ -93,20 +122,39 @@ def _nearest(
     that is short of `k` codes is not certain and holds rows of repeated code.
     """
     rough_BW, row_BW = index.search(query_BD, width)
-    similarity_BW = np.vecdot(embedding_ND[row_BW].astype(np.float64), query_BD[:, None].astype(np.float64))
-    similarity_BW = similarity_BW.astype(np.float32)
-    order_BW = np.lexsort((row_BW, -similarity_BW), axis=1)
-    similarity_BW = np.take_along_axis(similarity_BW, order_BW, axis=1)
-    row_BW = np.take_along_axis(row_BW, order_BW, axis=1)
-    first_BW = _first_of_each(code_N[row_BW])
-    kept_BK = np.argsort(~first_BW, axis=1, kind="stable")[:, :k]
-    similarity_BK = np.take_along_axis(similarity_BW, kept_BK, axis=1)
+    similarity_BK, row_BK, num_codes_B = rank_candidates(embedding_ND, query_BD, row_BW, code_N, k)
     # Twice the bound of a float32 sum of D products of unit vectors in any order.
     # Source: Higham, "Accuracy and Stability of Numerical Algorithms", 2nd edition, section 3.1.
     error = embedding_ND.shape[1] * np.finfo(np.float32).eps
     beyond_B = similarity_BK[:, -1] > rough_BW[:, -1] + error
-    settled_B = (first_BW.sum(axis=1) >= k) & (beyond_B | (width == len(embedding_ND)))
-    return similarity_BK, np.take_along_axis(row_BW, kept_BK, axis=1), settled_B
+    settled_B = (num_codes_B >= k) & (beyond_B | (width == len(embedding_ND)))
+    return similarity_BK, row_BK, settled_B
+
+
+def rank_candidates(
+    embedding_ND: np.ndarray, query_BD: np.ndarray, row_BW: np.ndarray, code_N: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Similarity and row of the `k` best candidates of distinct code, [B, k], and how many codes there are, [B].
+
+    Similarities are summed in float64, each pair alone, so that they depend on nothing but the pair. Where a query has fewer
+    than `k` codes, the answers behind its codes hold rows of repeated code or the row -1.
+
+    Args:
+        embedding_ND: float32, rows of length 1.
+        query_BD: the same.
+        row_BW: int64, W at least k, distinct within a query; -1 stands for no candidate.
+        code_N: int64, as in `search_distinct`.
+        k: answers wanted.
+    """
+    similarity_BW = np.vecdot(embedding_ND[row_BW].astype(np.float64), query_BD[:, None].astype(np.float64))
+    similarity_BW = np.where(row_BW < 0, -np.inf, similarity_BW).astype(np.float32)
+    order_BW = np.lexsort((row_BW, -similarity_BW), axis=1)
+    similarity_BW = np.take_along_axis(similarity_BW, order_BW, axis=1)
+    row_BW = np.take_along_axis(row_BW, order_BW, axis=1)
+    first_BW = _first_of_each(np.where(row_BW < 0, -1, code_N[row_BW])) & (row_BW >= 0)
+    kept_BK = np.argsort(~first_BW, axis=1, kind="stable")[:, :k]
+    similarity_BK, row_BK = (np.take_along_axis(values_BW, kept_BK, axis=1) for values_BW in (similarity_BW, row_BW))
+    return similarity_BK, row_BK, first_BW.sum(axis=1)
 
 
 def _first_of_each(code_BW: np.ndarray) -> np.ndarray:

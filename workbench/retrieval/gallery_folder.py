@@ -1,7 +1,8 @@
 """A gallery on disk: a folder that holds the old gallery or the new one, never a part.
 
-`manifest.json` says which subfolder `content-NNNNNN` holds `embeddings.npy` and `references.parquet`, and their sha256.
-Replacing this one file is the step from the old gallery to the new.
+`manifest.json` says which subfolder `content-NNNNNN` holds `embeddings.npy` and `references.parquet`, their sha256, the last
+changes (`gallery_history`) and what the owner noted about the gallery. Replacing this one file is the step from the old gallery
+to the new. Format version 1, which had neither changes nor notes, is read too.
 """
 
 import fcntl
@@ -12,7 +13,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ import pandas as pd
 from workbench.runs.files import new_folder, write_json
 
 FORMAT = "workbench gallery"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_READ_VERSIONS = (1, 2)
 _FILES = ("embeddings.npy", "references.parquet")
 _CONTENT = re.compile(r"content-(\d{6,})")
 _UNFINISHED = re.compile(r"\.content-\d{6,}\..+")
@@ -37,16 +39,20 @@ class Stored:
     """What a gallery's folder keeps.
 
     Attributes:
-        embedding_ND: [N, D] float32, normalised.
+        embedding_ND: [N, D] float32, normalised; memory-mapped where it was read from a folder.
         references: N rows: `reference` (int64, the id, ascending), `label` (str), `name` (str).
         version: the number of changes so far.
         next_reference: the id that the next reference will get.
+        about: notes of the owner, JSON values: the embedder's fingerprint, a calibration, a protocol.
+        history: the last changes, see `gallery_history.append_change`.
     """
 
     embedding_ND: np.ndarray
     references: pd.DataFrame
     version: int
     next_reference: int
+    about: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 def write_folder(folder: Path, stored: Stored) -> None:
@@ -56,8 +62,10 @@ def write_folder(folder: Path, stored: Stored) -> None:
 
     Raises:
         GalleryError: the folder holds a `manifest.json` that is no gallery's.
+        ValueError: `about` holds what JSON would not give back as it is.
         OSError: it cannot be written; the gallery that was there stays.
     """
+    check_about(stored.about)
     folder.mkdir(parents=True, exist_ok=True)
     with _only_writer(folder):
         if (folder / "manifest.json").exists():
@@ -76,6 +84,8 @@ def write_folder(folder: Path, stored: Stored) -> None:
             "num_labels": stored.references["label"].nunique(),
             "version": stored.version,
             "next_reference": stored.next_reference,
+            "about": stored.about,
+            "history": stored.history,
             "content": content,
             "sha256": hashes,
         }
@@ -118,9 +128,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise GalleryError(f"{folder} is no gallery: {path} does not have the format {FORMAT!r}. Take another folder.")
-    if manifest.get("format_version") != FORMAT_VERSION:
+    if manifest.get("format_version") not in _READ_VERSIONS:
+        readable = " and ".join(map(str, _READ_VERSIONS))
         raise GalleryError(
-            f"The gallery {folder} has format version {manifest.get('format_version')!r}, this workbench reads {FORMAT_VERSION}. "
+            f"The gallery {folder} has format version {manifest.get('format_version')!r}, this workbench reads {readable}. "
             "Build it again from its references, or use the workbench that wrote it."
         )
     if manifest.pop("manifest_sha256", None) != _manifest_hash(manifest):
@@ -138,10 +149,12 @@ def _read_content(folder: Path, manifest: dict[str, Any]) -> Stored:
                 f"{content / name} is damaged: its hash differs. Copy the gallery again or build it anew."
             )
     stored = Stored(
-        embedding_ND=np.load(content / "embeddings.npy", allow_pickle=False),
+        embedding_ND=np.load(content / "embeddings.npy", mmap_mode="r", allow_pickle=False),
         references=pd.read_parquet(content / "references.parquet"),
         version=manifest["version"],
         next_reference=manifest["next_reference"],
+        about=manifest.get("about", {}),
+        history=manifest.get("history", []),
     )
     found = {"dim": stored.embedding_ND.shape[1], "num_references": len(stored.embedding_ND)}
     if found != {key: manifest[key] for key in found} or len(stored.references) != len(stored.embedding_ND):
@@ -149,6 +162,47 @@ def _read_content(folder: Path, manifest: dict[str, Any]) -> Stored:
             f"The gallery {folder} contradicts itself: found {found} and {len(stored.references)} rows of text."
         )
     return stored
+
+
+def check_about(about: dict[str, Any]) -> None:
+    """Does nothing where JSON gives `about` back as it is: text keys; text, finite numbers, true, false, null, lists, dicts.
+
+    Raises:
+        ValueError: anything else (a tuple, a numpy number, NaN, a key that is no text); the first key at fault is named.
+    """
+    if not isinstance(about, dict):
+        raise ValueError(f"about is a dict of text and JSON values, found {type(about).__name__}.")
+    for key, value in about.items():
+        try:
+            written = json.dumps({key: value}, allow_nan=False, ensure_ascii=False)
+            written.encode("utf-8")
+            same = repr(json.loads(written)) == repr({key: value})
+        except (TypeError, ValueError, RecursionError):
+            same = False
+        if not same:
+            raise ValueError(
+                f"about[{key!r}] cannot be kept in JSON as it is: {value!r}. Use text keys, and text, finite Python numbers, "
+                "True, False, None, lists and dicts as values."
+            )
+
+
+def check_texts(texts: list[Any], wanted: int, what: str) -> list[str]:
+    """Returns the texts as plain str, exactly as they are: a number is refused, which would be written in one of many ways.
+
+    Raises:
+        ValueError: another number of texts than `wanted`, or one that cannot be written as UTF-8.
+        TypeError: one that is no text.
+    """
+    if len(texts) != wanted:
+        raise ValueError(f"Wanted one {what} for each of the {wanted} references, found {len(texts)}.")
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"A {what} is text, found {text!r} ({type(text).__name__}) for reference {row}; use str.")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(f"The {what} {text!r} of reference {row} cannot be written as UTF-8.") from error
+    return [str(text) for text in texts]
 
 
 @contextmanager
