@@ -11,6 +11,7 @@ from pathlib import Path
 from workbench.headless.batch import expand_sweeps, resume_run, run_many
 from workbench.headless.index import duration, headline, write_index
 from workbench.headless.study import study
+from workbench.retrieval.command_options import add_options, positive
 from workbench.runs.parameters import ParameterError
 from workbench.runs.record import list_runs, read_record
 from workbench.runs.root import find_root, outputs_folder
@@ -149,6 +150,15 @@ def _models_fetch(options: argparse.Namespace) -> int:
     return 0
 
 
+def _recognise(options: argparse.Namespace) -> int:
+    from workbench.retrieval.commands import change_gallery, recognise_images
+
+    try:
+        return change_gallery(options) if "action" in options else recognise_images(options)
+    except ValueError as error:
+        raise Refusal(str(error)) from error
+
+
 def _find_notebook(text: str) -> Path:
     """The notebook at that path, or the one of that name in `notebooks/`."""
     folder = find_root() / "notebooks"
@@ -194,16 +204,6 @@ def _split_values(text: str) -> list[str]:
     return [value.strip() for value in re.findall(r"(?:\[[^\]]*\]|[^,\[])+", text)]
 
 
-def _positive(kind: type[int] | type[float]) -> Callable[[str], int | float]:
-    def number(text: str) -> int | float:
-        value = kind(text)
-        if not 0 < value < float("inf"):
-            raise argparse.ArgumentTypeError(f"wanted a number above 0, found {text}")
-        return value
-
-    return number
-
-
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workbench", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -221,14 +221,14 @@ def _build_parser() -> argparse.ArgumentParser:
     run.add_argument("notebook", metavar="NOTEBOOK", help="a path, or the name of one in notebooks/")
     run.add_argument("-p", dest="parameter", action="append", default=[], metavar="name=value")
     run.add_argument("--sweep", action="append", default=[], metavar="name=a,b", help="one run for each combination")
-    run.add_argument("--jobs", type=_positive(int), default=1, metavar="N", help="how many run at once (1)")
+    run.add_argument("--jobs", type=positive(int), default=1, metavar="N", help="how many run at once (1)")
     walk = add("study", _study, "run the notebooks of the study, one after the other")
     walk.add_argument("--data", nargs="+", required=True, metavar="NAME", help="names or paths of data cards")
     walk.add_argument("--smoke", action="store_true", help="small and quick")
     resume = add("resume", _resume, "run a notebook again in the folder of a run that did not end well")
     resume.add_argument("run", metavar="RUN", help="a run's folder, or a part of its name")
     for child in (run, walk, resume):
-        child.add_argument("--deadline", type=_positive(float), metavar="S", help="seconds that each run may take")
+        child.add_argument("--deadline", type=positive(float), metavar="S", help="seconds that each run may take")
     runs = add("runs", _runs, "list the runs, newest first, and write index.html")
     report = add("report", _report, "render a run, or a notebook saved with its outputs, as one HTML file")
     report.add_argument("target", metavar="NOTEBOOK|RUN")
@@ -242,6 +242,16 @@ def _build_parser() -> argparse.ArgumentParser:
     models = commands.add_parser("models", help="the trunks").add_subparsers(required=True, metavar="COMMAND")
     fetch = add("fetch", _models_fetch, "download a trunk's weights into the library's own cache", models)
     fetch.add_argument("trunk", metavar="TRUNK")
+    words = "the nearest labels, how sure they are, and the decision: a label or unknown"
+    asked = add("recognise", _recognise, words)
+    gallery = commands.add_parser("gallery", help="the references that recognise searches")
+    changes = gallery.add_subparsers(required=True, metavar="COMMAND", dest="action")
+    build = add("build", _recognise, "make a gallery of a set's references, and measure it", changes)
+    extend = add("add", _recognise, "add pictures, all or none", changes)
+    remove = add("remove", _recognise, "remove labels with all their references", changes)
+    measure = add("measure", _recognise, "measure thresholds and probabilities anew", changes)
+    show = add("show", _recognise, "what a gallery holds and what was measured", changes)
+    add_options(asked, build, extend, remove, measure, show)
     return parser
 
 
