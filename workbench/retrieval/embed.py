@@ -3,59 +3,41 @@
 Axes: N rows (an image, or an augmented copy of one), D the embedding's width.
 """
 
-import fcntl
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
-import pandas as pd
 import torch
 
 from workbench.data.augment import Augmentation, augment_image
 from workbench.data.catalog import Catalog
+from workbench.data.corruptions import CORRUPTIONS_VERSION, Corruption, corrupt_image
 from workbench.data.images import ImageError, check_quarantine, decode_image
 from workbench.models.device import choose_device
 from workbench.models.embedder import Embedder
-from workbench.runs.files import write_json
+from workbench.models.preprocessing import Preprocessing
+from workbench.retrieval.embedding_folder import (
+    EmbeddingSet,
+    HalfMadeSet,
+    only_process,
+    open_set,
+    quarantine_of,
+)
 from workbench.runs.root import outputs_folder
+
+__all__ = ["EmbeddingSet", "choose_device", "embed_catalog", "print_progress"]
 
 FORMAT_VERSION = 1
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _SAVE_EVERY_S = 5.0
-
-
-@dataclass(frozen=True)
-class EmbeddingSet:
-    """Embeddings of a catalog's images.
-
-    Attributes:
-        embedding_ND: float32, memory-mapped, rows of length 1.
-        catalog: one row for each row of embedding_ND (an augmented copy repeats its photograph's row).
-        source_N: int64, the number of the photograph, 0-based, that a row comes from.
-        copy_N: int64, 0 for the photograph itself, 1 and up for its augmented copies.
-        quarantine: what could not be decoded: columns path, reason.
-        meta: fingerprint of the embedder, dtype, images/s and what else went into the cache key.
-    """
-
-    embedding_ND: np.ndarray
-    catalog: Catalog
-    source_N: np.ndarray
-    copy_N: np.ndarray
-    quarantine: pd.DataFrame
-    meta: dict[str, Any]
-
-    def __len__(self) -> int:
-        return len(self.embedding_ND)
 
 
 def print_progress(done: int, total: int, images_per_s: float) -> None:
@@ -70,6 +52,7 @@ def embed_catalog(
     copies: int = 0,
     augmentation: Augmentation | None = None,
     mirrored: bool = False,
+    corruption: Corruption | None = None,
     batch_size: int = 32,
     device: str = "auto",
     dtype: str = "float32",
@@ -82,7 +65,7 @@ def embed_catalog(
     """The embeddings of a catalog's images, from the cache when nothing has changed.
 
     The cache's key is the hash of embedder (weights, architecture, preprocessing), dtype, kind of device, copies, seed,
-    mirroring and the images (path, size, mtime_ns), so that it is never stale. Work is saved every few seconds: a killed call
+    mirroring, corruption and the images (path, size, mtime_ns), so that it is never stale. Work is saved every few seconds: a killed call
     goes on where it stopped and ends with the same bits. Two processes with the same work take turns.
 
     Args:
@@ -91,6 +74,7 @@ def embed_catalog(
         copies: augmented copies of each photograph, added after it (RetailKLIP's one-shot galleries).
         augmentation: what happens to a copy; None is `Augmentation()`.
         mirrored: the trunk sees left and right exchanged, copies too; see `tracklets.average_flip`.
+        corruption: what is done to each decoded picture before anything else; None is nothing.
         batch_size: images a forward pass.
         device: auto, cpu, cuda, cuda:1, ...
         dtype: float32, bfloat16 or float16 for the trunk; embeddings are kept as float32.
@@ -125,18 +109,23 @@ def embed_catalog(
         "mirrored": mirrored,
         "images": _images_fingerprint(catalog, paths),
     }
+    if corruption is not None:  # the keys of plain sets stay what they were
+        described["corruption"] = {"version": CORRUPTIONS_VERSION, **asdict(corruption)}
     key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
     folder = cache / key
-    with _only_process(cache, key):
+    with only_process(cache, key):
         if not folder.is_dir():
-            with closing(_Work(cache / f".{key}-{batch_size}", embedder.embedding_dim)) as work:
-                rendered = _rendered(
-                    paths, embedder, copies, augmentation, mirrored, seed, num_workers, work.done, batch_size
-                )
+            with closing(HalfMadeSet(cache / f".{key}-{batch_size}", embedder.embedding_dim)) as work:
+
+                def render(row: int) -> _Rendered:
+                    how = (embedder.preprocessing, copies, augmentation, mirrored, corruption, seed)
+                    return _render(row, paths[row], *how)
+
+                rendered = _in_order(render, range(work.done, len(paths)), batch_size, num_workers)
                 _embed(work, rendered, embedder, chosen, DTYPES[dtype], batch_size, len(paths), progress)
-                check_quarantine(_quarantine_of(catalog, work.failures), len(paths), quarantine_limit)
+                check_quarantine(quarantine_of(catalog, work.failures), len(paths), quarantine_limit)
                 work.finish(folder, catalog, copies, described)
-    opened = _open(folder, catalog)
+    opened = open_set(folder, catalog)
     check_quarantine(opened.quarantine, len(paths), quarantine_limit)
     return opened
 
@@ -151,66 +140,8 @@ class _Rendered:
     reason: str = ""
 
 
-class _Work:
-    """A half-made embedding set on disk: rows are appended, and counted as done only once they are on the disk."""
-
-    def __init__(self, folder: Path, dim: int) -> None:
-        self.folder, self.dim = folder, dim
-        self.done, self.num_rows = 0, 0
-        self.failures: dict[int, str] = {}
-        self.sha256: list[str] = []
-        self.seconds = 0.0
-        folder.mkdir(parents=True, exist_ok=True)
-        progress = folder / "progress.json"
-        if progress.is_file():
-            saved = json.loads(progress.read_text(encoding="utf-8"))
-            self.done, self.num_rows, self.sha256 = saved["done"], saved["num_rows"], saved["sha256"]
-            self.failures = {int(row): reason for row, reason in saved["failures"].items()}
-            self.seconds = saved["seconds"]
-        self.file: BinaryIO = open(folder / "embeddings.npy", "r+b" if progress.is_file() else "wb")  # noqa: SIM115
-        self._write_header()
-        self.file.seek(self.start + self.num_rows * dim * 4)
-        self.file.truncate()
-
-    def _write_header(self) -> None:
-        # numpy pads the header so that the number of rows can grow in place
-        self.file.seek(0)
-        shape = (self.num_rows, self.dim)
-        np.lib.format.write_array_header_1_0(self.file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        self.start = self.file.tell()
-
-    def save(self) -> None:
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        state = {"done": self.done, "num_rows": self.num_rows, "seconds": self.seconds, "sha256": self.sha256}
-        write_json(self.folder / "progress.json", {**state, "failures": self.failures})
-
-    def close(self) -> None:
-        self.file.close()
-
-    def finish(self, folder: Path, catalog: Catalog, copies: int, described: dict[str, Any]) -> None:
-        start = self.start
-        self._write_header()
-        if self.start != start:
-            raise RuntimeError("numpy's header changed its length; this numpy version needs another way to append.")
-        self.save()
-        good = np.array([row for row in range(len(catalog)) if row not in self.failures], dtype=np.int64)
-        rows = catalog.take(np.repeat(good, 1 + copies))
-        table = rows.frame.assign(
-            row=np.repeat(good, 1 + copies),
-            copy=np.tile(np.arange(1 + copies), len(good)),
-            sha256=np.repeat(np.array(self.sha256, dtype=object)[good], 1 + copies),
-        )
-        table.to_parquet(self.folder / "catalog.parquet")
-        speed = len(catalog) / self.seconds if self.seconds else None
-        failures = {str(row): reason for row, reason in self.failures.items()}
-        write_json(self.folder / "meta.json", {**described, "images_per_s": speed, "failures": failures})
-        (self.folder / "progress.json").unlink()
-        os.rename(self.folder, folder)
-
-
 def _embed(
-    work: _Work,
+    work: HalfMadeSet,
     rendered: Iterator[_Rendered],
     embedder: Embedder,
     device: torch.device,
@@ -253,42 +184,45 @@ def _embed(
                 progress(work.done, num_images, (work.done - done_before) / max(now - started, 1e-9))
 
 
-def _rendered(
-    paths: list[Path],
-    embedder: Embedder,
+def _render(
+    row: int,
+    path: Path,
+    preprocessing: Preprocessing,
     copies: int,
     augmentation: Augmentation,
     mirrored: bool,
+    corruption: Corruption | None,
     seed: int,
-    num_workers: int | None,
-    first: int,
-    batch_size: int,
+) -> _Rendered:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return _Rendered(row, "", None, f"cannot be read: {error.strerror or error}")
+    sha256 = hashlib.sha256(content).hexdigest()
+    target_px = max(preprocessing.decode_px, corruption.frame_px if corruption else 0)
+    try:
+        image = decode_image(content, str(path), target_px=target_px)
+    except ImageError as error:
+        return _Rendered(row, sha256, None, error.reason)
+    if corruption is not None:
+        image = corrupt_image(image, corruption, sha256)
+    inputs = [preprocessing.apply(image)]
+    for copy in range(1, copies + 1):
+        rng = np.random.default_rng([seed, copy, int(sha256[:16], 16)])
+        inputs.append(preprocessing.apply(augment_image(image, augmentation, rng)))
+    whole = np.stack(inputs)
+    return _Rendered(row, sha256, whole[:, :, ::-1] if mirrored else whole)
+
+
+def _in_order(
+    render: Callable[[int], _Rendered], rows: range, batch_size: int, num_workers: int | None
 ) -> Iterator[_Rendered]:
-    """Yields every photograph from `first` on, in order, rendered by threads a few batches ahead."""
-    preprocessing = embedder.preprocessing
-
-    def render(row: int) -> _Rendered:
-        try:
-            content = paths[row].read_bytes()
-        except OSError as error:
-            return _Rendered(row, "", None, f"cannot be read: {error.strerror or error}")
-        sha256 = hashlib.sha256(content).hexdigest()
-        try:
-            image = decode_image(content, str(paths[row]), target_px=preprocessing.decode_px)
-        except ImageError as error:
-            return _Rendered(row, sha256, None, error.reason)
-        inputs = [preprocessing.apply(image)]
-        for copy in range(1, copies + 1):
-            rng = np.random.default_rng([seed, copy, int(sha256[:16], 16)])
-            inputs.append(preprocessing.apply(augment_image(image, augmentation, rng)))
-        whole = np.stack(inputs)
-        return _Rendered(row, sha256, whole[:, :, ::-1] if mirrored else whole)
-
+    """Yields every photograph of `rows`, in order, rendered by threads a few batches ahead."""
     workers = num_workers or os.cpu_count() or 1
     waiting: deque[Future[_Rendered]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         try:
-            for row in range(first, len(paths)):
+            for row in rows:
                 waiting.append(pool.submit(render, row))
                 if len(waiting) >= 2 * batch_size + workers:
                     yield waiting.popleft().result()
@@ -307,37 +241,3 @@ def _images_fingerprint(catalog: Catalog, paths: list[Path]) -> str:
         except OSError:
             digest.update(f"{source}\0{name}\0missing\n".encode())
     return digest.hexdigest()
-
-
-def _quarantine_of(catalog: Catalog, failures: dict[int, str]) -> pd.DataFrame:
-    rows = sorted(failures)
-    names = catalog.frame["path"].iloc[rows].tolist()
-    return pd.DataFrame({"path": names, "reason": [failures[row] for row in rows]}, dtype="str")
-
-
-def _open(folder: Path, catalog: Catalog) -> EmbeddingSet:
-    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    table = pd.read_parquet(folder / "catalog.parquet")
-    row_N = table["row"].to_numpy(np.int64)
-    failures = {int(row): reason for row, reason in meta["failures"].items()}
-    return EmbeddingSet(
-        embedding_ND=np.load(folder / "embeddings.npy", mmap_mode="r"),
-        catalog=catalog.take(row_N),
-        source_N=np.unique(row_N, return_inverse=True)[1].astype(np.int64),
-        copy_N=table["copy"].to_numpy(np.int64),
-        quarantine=_quarantine_of(catalog, failures),
-        meta=meta,
-    )
-
-
-@contextmanager
-def _only_process(cache: Path, key: str) -> Iterator[None]:
-    """Holds a lock that the operating system gives back when the process dies; also clears what a version left."""
-    cache.mkdir(parents=True, exist_ok=True)
-    lock_path = cache / f".{key}.lock"
-    with open(lock_path, "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-        for left in cache.glob(f".{key}-*"):
-            shutil.rmtree(left)
-        lock_path.unlink(missing_ok=True)
