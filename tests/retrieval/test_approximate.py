@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import faiss
+import faiss.contrib.torch_utils  # pytorch-metric-learning does so, and replaces faiss's methods
 import numpy as np
 import pandas as pd
 import pytest

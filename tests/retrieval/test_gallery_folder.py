@@ -9,6 +9,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import faiss.contrib.torch_utils  # noqa: F401  # pytorch-metric-learning does so, and replaces faiss's methods
 import numpy as np
 import pandas as pd
 import pytest

@@ -20,7 +20,7 @@ import faiss
 import numpy as np
 import pandas as pd
 
-from workbench.retrieval.exact_search import Matches, normalise_rows, rank_candidates
+from workbench.retrieval.exact_search import Matches, normalise_rows, numpy_method, rank_candidates
 from workbench.retrieval.gallery import Gallery
 from workbench.retrieval.gallery_folder import GalleryError
 from workbench.runs.files import new_folder, write_json
@@ -168,7 +168,9 @@ class ApproximateGallery:
             wider = [np.empty(0, np.int64)]
             for start in range(0, len(pending), block):
                 query_B = pending[start : start + block]
-                _, row_BW = self._index.search(query_QD[query_B], width, params=self._parameters(width))
+                _, row_BW = numpy_method(self._index, "search")(
+                    query_QD[query_B], width, params=self._parameters(width)
+                )
                 similarity_BK, row_BK, num_codes_B = rank_candidates(rows_ND, query_QD[query_B], row_BW, code_N, k)
                 similarity_QK[query_B], row_QK[query_B] = similarity_BK, row_BK
                 exhausted_B = (row_BW < 0).any(axis=1) | (width == len(rows_ND))
@@ -249,8 +251,8 @@ def build_index(
     if kind != "hnsw":
         index.cp.seed = seed
     with threads(num_threads):
-        index.train(rows_ND)
-        index.add(rows_ND)
+        numpy_method(index, "train")(rows_ND)
+        numpy_method(index, "add")(rows_ND)
     default = 64 if kind == "hnsw" else max(1, num_lists // 20)
     return ApproximateGallery(gallery, index, kind, 1).with_effort(default if effort is None else effort)
 

@@ -40,7 +40,9 @@ class FlatRows:
 
     def search(self, query_QD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Inner product (float32) and row (int64) of the `k` nearest, [Q, k]."""
-        similarity_QK, row_QK = faiss.knn(query_QD, self._embedding_ND, k, metric=faiss.METRIC_INNER_PRODUCT)
+        similarity_QK, row_QK = numpy_method(faiss, "knn")(
+            query_QD, self._embedding_ND, k, metric=faiss.METRIC_INNER_PRODUCT
+        )
         return similarity_QK, row_QK
 
 
@@ -69,6 +71,15 @@ def normalise_rows(embedding_ND: np.ndarray, dim: int, name: str) -> np.ndarray:
         value_BD /= np.abs(value_BD).max(axis=1, keepdims=True)  # so that no square overflows or vanishes
         normalised_ND[start : start + len(value_BD)] = value_BD / np.linalg.norm(value_BD, axis=1, keepdims=True)
     return normalised_ND
+
+
+def numpy_method(owner: Any, name: str) -> Any:
+    """The method `name` of a faiss index, or of faiss, for numpy arrays.
+
+    Importing pytorch-metric-learning imports faiss.contrib.torch_utils, which replaces these methods in the whole process: the
+    new ones refuse memory-mapped arrays and search parameters. faiss's own then stay beside them as `name_numpy`.
+    """
+    return getattr(owner, f"{name}_numpy", None) or getattr(owner, name)
 
 
 def on_gpu(index: Any) -> Any:
@@ -121,7 +132,7 @@ def _nearest(
     before or tie with the last answer when that one lies above the candidates' end by more than the rounding error. An answer
     that is short of `k` codes is not certain and holds rows of repeated code.
     """
-    rough_BW, row_BW = index.search(query_BD, width)
+    rough_BW, row_BW = numpy_method(index, "search")(query_BD, width)
     similarity_BK, row_BK, num_codes_B = rank_candidates(embedding_ND, query_BD, row_BW, code_N, k)
     # Twice the bound of a float32 sum of D products of unit vectors in any order.
     # Source: Higham, "Accuracy and Stability of Numerical Algorithms", 2nd edition, section 3.1.

@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 import pandas as pd
 
-from workbench.retrieval.exact_search import FlatRows, Matches, normalise_rows, on_gpu, search_distinct
+from workbench.retrieval.exact_search import FlatRows, Matches, normalise_rows, numpy_method, on_gpu, search_distinct
 from workbench.retrieval.gallery_folder import Stored, check_texts, read_folder, write_folder
 from workbench.retrieval.gallery_history import append_change, check_comment, history_table
 
@@ -111,7 +111,7 @@ class Gallery:
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise KeyError(f"The gallery has no label {label!r} among its {len(self.labels)}.{hint}")
         self._take_into_memory()
-        self._index.remove_ids(rows)  # keeps the order of the rest, so that rows stay sorted by id
+        numpy_method(self._index, "remove_ids")(rows)  # keeps the order of the rest, so that rows stay sorted by id
         kept = [row for row, there in enumerate(self._labels) if there != label]
         self._names = [self._names[row] for row in kept]
         self._references = [self._references[row] for row in kept]
@@ -225,7 +225,7 @@ class Gallery:
             )
         added = np.arange(self._next_reference, self._next_reference + len(labels))
         self._take_into_memory()
-        self._index.add(normalised_ND)
+        numpy_method(self._index, "add")(normalised_ND)
         self._labels += labels
         self._names += names
         self._references += added.tolist()
@@ -240,7 +240,7 @@ class Gallery:
 
     def _take_into_memory(self) -> None:
         if self._mapped_ND is not None:
-            self._index.add(self._mapped_ND)
+            numpy_method(self._index, "add")(self._mapped_ND)
             self._mapped_ND, self._searched = None, None
 
     def _rows(self) -> np.ndarray:
