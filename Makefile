@@ -12,12 +12,13 @@ RUN := .venv/bin/python
 	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 	touch $@
 
-.PHONY: help demo test quick lab lint types browser lock
+.PHONY: help demo test quick lab lint types browser bench lock
 help:
 	@echo "make demo [DATA='NAME ...']  the study, then the path of outputs/index.html"
 	@echo "make test                    lint, types, all tests, every notebook"
 	@echo "make quick                   the inner loop: no notebooks, no browser, no slow tests"
 	@echo "make lab                     JupyterLab on the notebooks"
+	@echo "make bench                   ratios against peers at published sizes, tens of minutes"
 	@echo "make lint | types | lock     parts of the above; lock writes requirements.lock anew"
 
 demo: .venv.stamp
@@ -51,6 +52,9 @@ browser:
 	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
 	  echo "NO CHROMIUM: the browser tests will be skipped; install the package chromium to run them."
+
+bench: .venv.stamp
+	$(RUN) -m workbench run 09_benchmark_speed -p sizes=published -p repetitions=5 --deadline 14400
 
 lock:
 	.venv/bin/uv pip compile pyproject.toml --group test --universal --python-version 3.11 --generate-hashes \

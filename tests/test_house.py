@@ -34,11 +34,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": {"runs", "data", "models", "training", "retrieval"},
     "report": {"runs", "data"},
     "headless": {"runs", "report"},
+    "benchmarks": {"runs", "data", "models", "training", "retrieval"},
 }
 NUMPY_ONLY = {
-    *("few_shot", "few_shot_protocol", "draws", "votes", "sweep", "mistakes", "stats", "intervals", "open_set"),
+    *("few_shot", "few_shot_protocol", "draws", "votes", "sweep", "nearest_sweep", "tally"),
+    *("mistakes", "stats", "intervals", "open_set"),
     *("reid", "reid_protocol", "reid_ranking", "reid_result", "reid_values", "similarities", "false_accepts"),
-    *("tracklets", "rerank"),
+    *("open_set_protocol", "open_set_search", "open_set_measures", "held_out", "threshold_choice", "thresholds"),
+    *("calibration", "calibration_curves", "reliability"),
+    *("tracklets", "rerank", "k_reciprocal", "reid_metrics", "reference_quality", "label_errors", "conventions"),
+    *("condensation", "leave_out"),
 }
 
 

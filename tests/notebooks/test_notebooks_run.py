@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
+
+from workbench.retrieval.gallery import Gallery
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -75,6 +78,79 @@ def test_few_shot_on_photographs_states_untrained_histogram_and_chance_in_one_re
     assert histogram["low"] > 5 * chance["value"]
     assert metrics[f"accuracy@1/shots=1/micro{packshots}"]["value"] < untrained["value"]
     assert metrics[f"colour_histogram/accuracy@1/shots=1/micro{packshots}"]["high"] < histogram["low"]
+
+
+def _check_stress(folder: Path, metrics: dict[str, Any], kinds: tuple[str, ...]) -> None:
+    """Every number three times (tuned, untuned, difference), three severities a kind, a sentence a kind."""
+    check_metrics(metrics)
+    plain = [name for name in metrics if not name.startswith(("untuned/", "difference/"))]
+    clean = plain[0]
+    assert clean.startswith("accuracy@1/shots=") or clean == "mAP"
+    assert len(plain) == 1 + 3 * len(kinds)
+    assert list(metrics) == [prefix + name for prefix in ("", "untuned/", "difference/") for name in plain]
+    for name in plain:
+        difference = metrics[name]["value"] - metrics[f"untuned/{name}"]["value"]
+        assert metrics[f"difference/{name}"]["value"] == pytest.approx(difference, abs=1e-9)
+    facts = json.loads((folder / "run.json").read_text())["facts"]
+    assert len(facts["guideline"]) == len(kinds)
+    assert facts["fingerprints"]["tuned"] != facts["fingerprints"]["untuned"]
+    report = (folder / "report.html").read_text()
+    assert facts["rule_in_words"] in report
+
+
+@pytest.mark.slow
+def test_stress_limits_of_individuals(tmp_path: Path) -> None:
+    kinds = ("monochrome", "visible")
+    done, folders = run_notebook(
+        "05_stress_limits", tmp_path, smoke=True, data="synthetic_identities", kinds=", ".join(kinds)
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    _, metrics = read_run(folders[0])
+    _check_stress(folders[0], metrics, kinds)
+
+
+@pytest.mark.slow
+def test_the_benchmark_compares_answers_and_measures_only_the_parts_asked_for(tmp_path: Path) -> None:
+    done, folders = run_notebook(
+        "09_benchmark_speed", tmp_path, smoke=True, repetitions=1, parts="reid, bootstrap, coverage"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    record, metrics = read_run(folders[0])
+    check_metrics(metrics)
+    assert record["facts"]["parts"] == ["reid", "bootstrap", "coverage"]
+    assert {name.split("/")[0] for name in metrics} == {"ratio", "coverage"}
+    assert metrics["ratio/re-ID, well separated/matrix product"]["value"] == 1
+    times = pd.read_csv(folders[0] / "benchmark.csv")
+    assert set(times["task"]) == {"re-ID, well separated", "re-ID, poorly separated", "bootstrap"}
+    assert times["agrees"].dropna().eq(True).all()
+    assert times["agrees"].notna().sum() >= 17
+    assert "Intervals that hold the truth" in (folders[0] / "report.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.photographs
+def test_stress_limits_on_photographs(grocery_store_root: Path, tmp_path: Path) -> None:
+    done, folders = run_notebook(
+        "05_stress_limits", tmp_path, smoke=True, data="grocery_store", data_root=grocery_store_root, kinds="size, jpeg"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    _, metrics = read_run(folders[0])
+    _check_stress(folders[0], metrics, ("size", "jpeg"))
+
+
+@pytest.mark.slow
+def test_a_built_gallery_keeps_what_was_measured_and_answers(tmp_path: Path) -> None:
+    done, folders = run_notebook("07_build_gallery", tmp_path, smoke=True, embedder="timm:test_resnet", image_size=32)
+    assert done.returncode == 0, done.stdout + done.stderr
+    record, metrics = read_run(folders[0])
+    check_metrics(metrics)
+    assert {"open_set/AUROC/all", "calibration/Brier", "threshold/FAR=1%/known accepted right"} <= set(metrics)
+    assert metrics["added=6/difference"]["low"] <= metrics["added=6/difference"]["value"]
+    gallery = Gallery.load(folders[0] / "gallery")
+    assert gallery.about["embedder"] == record["facts"]["embedding"]["embedder"]
+    assert gallery.about["measured"]["by"] == "queries"
+    found = gallery.search_labels(gallery.embedding_ND, 1)
+    assert found.label_QK[:, 0].tolist() == gallery.references["label"].tolist()
 
 
 def test_wrong_parameters_are_refused_before_anything_is_computed(tmp_path: Path) -> None:

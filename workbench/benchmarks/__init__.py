@@ -1,0 +1,1 @@
+"""Ratios against peers and limits, for notebook 09: same inputs, same run, answers compared."""
