@@ -1,0 +1,85 @@
+"""An exported folder: model.onnx (model.onnx.data beside it above 2 GB) and export.json, which says what it is."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from workbench.runs.files import write_json
+
+FORMAT = "workbench-onnx"
+FORMAT_VERSION = 1
+MODEL, DESCRIBED = "model.onnx", "export.json"
+_STATED = {
+    *("precision", "input", "normalised", "embedding_dim", "image_size", "preprocessing", "embedder", "opset", "files"),
+}
+
+
+class ExportError(RuntimeError):
+    """An embedder cannot be exported, or what was exported does not answer as it should."""
+
+
+def write_described(folder: Path, described: dict[str, Any]) -> None:
+    """Writes export.json beside the model, with size and SHA-256 of every file that is there already."""
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+    }
+    write_json(folder / DESCRIBED, {**described, "files": files})
+
+
+def is_exported(folder: Path | str) -> bool:
+    """Whether `folder` claims to be an exported folder; `read_described` says whether it is a whole one."""
+    return (Path(folder) / DESCRIBED).is_file() or (Path(folder) / MODEL).is_file()
+
+
+def read_described(folder: Path | str) -> dict[str, Any]:
+    """What export.json says, after every file was found to be the one that was written.
+
+    Raises:
+        FileNotFoundError: the folder, export.json, the model or its weights are missing.
+        ExportError: export.json cannot be read or has another format, or a file was changed or cut after the export.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"An exported folder was wanted; there is no folder {folder}. Export the embedder first."
+        )
+    missing = [name for name in (DESCRIBED, MODEL) if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder} is not a whole exported folder: {' and '.join(missing)} missing; export again."
+        )
+    try:
+        described = json.loads((folder / DESCRIBED).read_text(encoding="utf-8"))
+    except ValueError as error:  # a decoding error is one too
+        raise ExportError(f"{folder / DESCRIBED} is not JSON ({error}); export the embedder again.") from error
+    found = (described.get("format"), described.get("format_version")) if isinstance(described, dict) else (None, None)
+    if found != (FORMAT, FORMAT_VERSION):
+        raise ExportError(
+            f"{folder} has format {found[0]!r}, version {found[1]!r}; this workbench reads {FORMAT!r}, version "
+            f"{FORMAT_VERSION}: export the embedder again."
+        )
+    unstated = sorted(_STATED - set(described))
+    if unstated:
+        raise ExportError(f"{folder / DESCRIBED} does not state {', '.join(unstated)}; export the embedder again.")
+    for name, stated in described["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise FileNotFoundError(f"{folder} is not a whole exported folder: {name} missing; export again.")
+        if path.stat().st_size != stated["bytes"]:
+            raise ExportError(
+                f"{path} has {path.stat().st_size:,} bytes, {stated['bytes']:,} were exported: it was cut or replaced; "
+                "copy it again, or export again."
+            )
+        if _sha256(path) != stated["sha256"]:
+            raise ExportError(
+                f"{path} was changed after the export: its SHA-256 differs; copy it again, or export again."
+            )
+    return dict(described)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
