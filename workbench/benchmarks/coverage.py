@@ -14,7 +14,6 @@ from scipy.stats import binomtest
 
 from workbench.retrieval.intervals import Average, interval_of_class_means
 
-WANTED = (0.93, 0.97)
 ClassSizes = Literal["equal", "lognormal", "long tail"]
 _CELLS = 20_000_000
 

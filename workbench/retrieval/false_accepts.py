@@ -16,6 +16,11 @@ _DIGIT_BITS = 16
 _NUM_DIGITS = 2**_DIGIT_BITS
 
 
+def far_name(far: float, rate: str = "TAR") -> str:
+    """Returns the name of a rate at a rate of false accepts, e.g. "TAR@FAR=0.1%" for 0.001."""
+    return f"{rate}@FAR={far * 100:.6g}%"
+
+
 def num_accepted(far: float, num_pairs: int) -> int:
     """Returns how many of num_pairs pairs may be accepted at a false accept rate, rounded down: 0.01 of 250 is 2."""
     return int(np.floor(far * num_pairs * (1 + 1e-12)))  # 0.07 * 100 is 7, not 6.999...

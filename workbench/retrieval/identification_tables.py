@@ -11,8 +11,8 @@ import pandas as pd
 
 from workbench.data.catalog import Catalog
 from workbench.retrieval.baseline import chance_reid
+from workbench.retrieval.false_accepts import far_name
 from workbench.retrieval.identification import camera_names
-from workbench.retrieval.reid_protocol import far_name
 from workbench.retrieval.reid_result import ReidResult
 from workbench.retrieval.stats import Metric
 

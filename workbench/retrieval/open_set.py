@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from workbench.retrieval.false_accepts import far_name
 from workbench.retrieval.held_out import Split, code_groups, hold_out, make_splits, suit_protocol
 from workbench.retrieval.open_set_measures import (
     accepted_above,
     bootstrap_weights,
     candidate_thresholds,
-    far_name,
     interval_over_splits,
     measure,
     measure_names,
@@ -193,7 +193,7 @@ def _measure_kind(
             continue
         full, extra = f"open_set/{name}/{kind}", ""
         if name.startswith("DIR"):
-            far = next(far for far in protocol.far if far_name("DIR", far) == name)
+            far = next(far for far in protocol.far if far_name(far, "DIR") == name)
             resolved = far * least_queries >= 1
             if not resolved:
                 unresolved.add(full)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import stdtrit
 
+from workbench.retrieval.false_accepts import far_name
 from workbench.retrieval.intervals import share_interval
 
 TPR_LEVEL = 0.95
@@ -104,13 +105,8 @@ def measure(
 
 def measure_names(fars: Sequence[float]) -> list[str]:
     """Returns the names of the columns of `measure`."""
-    names = ["AUROC", f"FPR@TPR={TPR_LEVEL * 100:.6g}%", "OSCR", "AURC", *(far_name("DIR", far) for far in fars)]
+    names = ["AUROC", f"FPR@TPR={TPR_LEVEL * 100:.6g}%", "OSCR", "AURC", *(far_name(far, "DIR") for far in fars)]
     return names + [f"curve DIR {far:.6g}" for far in FAR_GRID] + [f"curve risk {level:.6g}" for level in COVERAGES]
-
-
-def far_name(prefix: str, far: float) -> str:
-    """Returns a name such as "DIR@FAR=0.1%"."""
-    return f"{prefix}@FAR={far * 100:.6g}%"
 
 
 def last_within(share_RG: np.ndarray, far: float) -> np.ndarray:

@@ -6,6 +6,7 @@ Axes: Q queries, B queries with a match, M metrics, R ranks, C individuals, F fa
 import numpy as np
 import pandas as pd
 
+from workbench.retrieval.false_accepts import far_name
 from workbench.retrieval.intervals import (
     NUM_REPLICATES,
     class_means,
@@ -15,7 +16,7 @@ from workbench.retrieval.intervals import (
     share_interval,
     variance_of_mean,
 )
-from workbench.retrieval.reid_protocol import ReidProtocol, far_name
+from workbench.retrieval.reid_protocol import ReidProtocol
 from workbench.retrieval.reid_result import match_by_query
 from workbench.retrieval.reid_values import Places
 from workbench.retrieval.stats import Metric

@@ -97,8 +97,3 @@ class ReidProtocol:
         if self.distance:
             parts.append(self.distance)
         return "; ".join(parts)
-
-
-def far_name(far: float) -> str:
-    """Returns the name of a metric, e.g. "TAR@FAR=0.1%" for 0.001."""
-    return f"TAR@FAR={far * 100:.6g}%"
