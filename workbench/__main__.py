@@ -151,11 +151,14 @@ def _models_fetch(options: argparse.Namespace) -> int:
 
 
 def _recognise(options: argparse.Namespace) -> int:
+    from workbench.export.folder import ExportError
+    from workbench.export.runtimes import open_any
     from workbench.retrieval.commands import change_gallery, recognise_images
 
+    answer = change_gallery if "action" in options else recognise_images
     try:
-        return change_gallery(options) if "action" in options else recognise_images(options)
-    except ValueError as error:
+        return answer(options, open_any)
+    except (ValueError, ExportError) as error:
         raise Refusal(str(error)) from error
 
 

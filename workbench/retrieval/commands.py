@@ -6,18 +6,22 @@ Answers go to standard output or a file, everything else to standard error, so t
 import argparse
 import os
 import sys
+from collections.abc import Callable
 
 from workbench.data.images import QuarantineError
 from workbench.data.inputs import gather_inputs
-from workbench.models.embedder import open_embedder
+from workbench.models.embedder import Embedder
 from workbench.retrieval.answers import check_out, csv_text, write_answers
 from workbench.retrieval.gallery import Gallery
 from workbench.retrieval.gallery_build import add_images, build_gallery, measure_again, remove_labels
 from workbench.retrieval.gallery_measure import describe_gallery
 from workbench.retrieval.recognise import check_fit, choose_acceptance, recognise
 
+# From an embedder's name and its trunk's weights; handed in, because exported models lie a layer above.
+OpenEmbedder = Callable[[str, str], Embedder]
 
-def recognise_images(options: argparse.Namespace) -> int:
+
+def recognise_images(options: argparse.Namespace, open_embedder: OpenEmbedder) -> int:
     """Returns 0 when all inputs have an answer, 1 when some have none; the answers are written in both cases.
 
     Raises:
@@ -55,14 +59,14 @@ def recognise_images(options: argparse.Namespace) -> int:
     return 1 if num_errors else 0
 
 
-def change_gallery(options: argparse.Namespace) -> int:
+def change_gallery(options: argparse.Namespace, open_embedder: OpenEmbedder) -> int:
     """Returns 0 after `options.action` (build, add, remove, measure, show) and prints the gallery; 1 for too many bad images.
 
     Raises:
         ValueError: what is refused; the gallery stays as it was.
     """
     try:
-        gallery, notes = _changed(options)
+        gallery, notes = _changed(options, open_embedder)
     except QuarantineError as error:
         _say(f"failed: {error}")
         return 1
@@ -71,7 +75,7 @@ def change_gallery(options: argparse.Namespace) -> int:
     return 0
 
 
-def _changed(options: argparse.Namespace) -> tuple[Gallery, list[str]]:
+def _changed(options: argparse.Namespace, open_embedder: OpenEmbedder) -> tuple[Gallery, list[str]]:
     if options.action == "show":
         return Gallery.load(options.gallery), []
     if options.action == "remove":

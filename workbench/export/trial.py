@@ -1,0 +1,113 @@
+"""The questions of a data set, put to an embedder and to its export: what the notebook and a test ask in one call."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from workbench.data.catalog import Catalog
+from workbench.export.acceptance import Acceptance, accept
+from workbench.export.checks import FP16, FP32, INT8, Limits
+from workbench.models.embedder import Embedder
+from workbench.retrieval.embed import embed_catalog
+from workbench.retrieval.embedding_folder import EmbeddingSet
+from workbench.retrieval.identification import camera_names, plan_identification
+from workbench.retrieval.recognition import plan_recognition
+
+LIMITS: dict[str, Limits] = {"fp32": FP32, "fp16": FP16, "int8": INT8}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What both models are asked.
+
+    Attributes:
+        references: the images that are searched; in re-identification the gallery.
+        queries: the images that are asked for.
+        by_camera: re-identification: a query is not answered by its own label from its own camera.
+        words: the two sets in words.
+    """
+
+    references: Catalog
+    queries: Catalog
+    by_camera: bool
+    words: str
+
+
+@dataclass(frozen=True, eq=False)
+class Tried:
+    """What an export answered: its embeddings of both sets, and the comparison with torch."""
+
+    references: EmbeddingSet
+    queries: EmbeddingSet
+    acceptance: Acceptance
+
+
+def plan_trial(catalog: Catalog) -> Trial:
+    """The trial that the catalog's cards evaluate: the largest reference set of products, the gallery of individuals.
+
+    Raises:
+        ValueError: the cards do not say which images are references and which are queries.
+    """
+    if {card.task for card in catalog.cards.values()} == {"reid"}:
+        plan = plan_identification(catalog)
+        return Trial(plan.gallery, plan.queries, True, "queries against the gallery")
+    recognition = plan_recognition(catalog)
+    name, references = max(recognition.references.items(), key=lambda one: len(one[1]))
+    return Trial(references, recognition.queries, False, f"queries against references {name}")
+
+
+def try_export(trial: Trial, embedder: Embedder, exported: Embedder, limits: Limits, **options: Any) -> Tried:
+    """The export's embeddings and what changes when it answers in place of `embedder`.
+
+    Args:
+        trial: what is asked.
+        embedder: the original, in torch.
+        exported: see `runtimes.open_exported`.
+        limits: FP32, FP16, INT8, or one's own.
+        options: of `embed_catalog`; both embed in the same batches.
+
+    Raises:
+        ValueError: the trial cannot be asked (see `accept`).
+        QuarantineError: more than 1 % of the images cannot be decoded.
+    """
+    before, after = (
+        [embed_catalog(one, part, **options) for part in (trial.references, trial.queries)]
+        for one in (embedder, exported)
+    )
+    cameras = [camera_names(one.catalog) if trial.by_camera else None for one in after]
+    acceptance = accept(
+        *(one.embedding_ND for one in (*before, *after)),
+        *(one.catalog.labels for one in after),
+        limits,
+        reference_cameras=cameras[0],
+        query_cameras=cameras[1],
+    )
+    return Tried(after[0], after[1], acceptance)
+
+
+def worst_pictures(tried: Tried, num: int = 12) -> tuple[list[Path], list[str]]:
+    """Files and captions of the images whose embedding changed most, the worst first."""
+    paths, captions = [], []
+    sides = {"reference": tried.references.catalog, "query": tried.queries.catalog}
+    places = {side: catalog.image_paths() for side, catalog in sides.items()}
+    for row in tried.acceptance.worst.head(num).itertuples(index=False):
+        paths.append(places[str(row.side)][int(str(row.row))])
+        captions.append(f"{row.label} ({row.side}): cosine {row.cosine:.6f}")
+    return paths, captions
+
+
+def flips_table(tried: Tried, num: int = 20) -> pd.DataFrame:
+    """The queries whose nearest row changed, the largest margin first: picture, label before and after, margin."""
+    flips = tried.acceptance.flips.head(num)
+    names = tried.queries.catalog.frame["path"].to_numpy()
+    return pd.DataFrame(
+        {
+            "query": names[flips["query"].to_numpy(dtype=int)],
+            "label by torch": flips["label_before"].to_numpy(),
+            "label by the export": flips["label_after"].to_numpy(),
+            "answer changes": flips["label_changes"].to_numpy(),
+            "margin (cosine)": flips["margin"].to_numpy(),
+        }
+    )
