@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": {"runs", "data", "models", "training", "retrieval"},
     "report": {"runs", "data"},
     "headless": {"runs", "report"},
-    "benchmarks": {"runs", "data", "models", "training", "retrieval"},
+    "benchmarks": {"runs", "data", "models", "training", "retrieval", "export"},
 }
 NUMPY_ONLY = {
     *("few_shot", "few_shot_protocol", "draws", "votes", "sweep", "nearest_sweep", "tally"),
@@ -43,7 +43,7 @@ NUMPY_ONLY = {
     *("open_set_protocol", "open_set_search", "open_set_measures", "held_out", "threshold_choice", "thresholds"),
     *("calibration", "calibration_curves", "reliability"),
     *("tracklets", "rerank", "k_reciprocal", "reid_metrics", "reference_quality", "label_errors", "conventions"),
-    *("condensation", "leave_out"),
+    *("condensation", "leave_out", "paired_runs", "spread"),
 }
 
 

@@ -147,3 +147,23 @@ def test_what_cannot_be_quantised_leaves_nothing(quantised: Path, fp32: Path, se
     with pytest.raises(FileExistsError, match="choose another folder"):
         quantise_onnx(fp32, quantised, seen)
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_export_onnx_in_int8_is_the_quantised_fp32_export(
+    quantised: Path, fp32: Path, seen: Catalog, tmp_path: Path
+) -> None:
+    embedder = randomise_scales(build_embedder("timm:test_resnet", "random", image_size=(48, 32), seed=4))
+    direct = export_onnx(embedder, tmp_path / "direct", "int8", "uint8", calibration=seen)
+    given = pictures(5, seed=9)
+    assert np.array_equal(open_exported(direct).embed(given), open_exported(quantised).embed(given))
+    assert read_described(direct)["precision"] == "int8"
+
+
+@pytest.mark.parametrize(("precision", "calibrated"), [("int8", False), ("fp32", True)])
+def test_images_to_calibrate_on_belong_to_int8_alone(
+    precision: str, calibrated: bool, seen: Catalog, tmp_path: Path
+) -> None:
+    embedder = build_embedder("timm:test_resnet", "random", image_size=(48, 32))
+    with pytest.raises(ValueError, match="calibrate"):
+        export_onnx(embedder, tmp_path / "out", precision, calibration=seen if calibrated else None)  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()

@@ -66,8 +66,10 @@ def normalised(embedder: Embedder, images_NHWC: np.ndarray) -> np.ndarray:
 
 def assert_fp32_parity(embedder: Embedder, folder: Path, sizes: tuple[int, ...]) -> None:
     batches = [pictures(embedder, size, seed=size) for size in sizes]
-    raw = read_described(folder)["input"] == "uint8"
-    fed = batches if raw else [normalised(embedder, batch) for batch in batches]
+    kind = read_described(folder)["input"]
+    fed = [normalised(embedder, batch) for batch in batches] if kind == "float" else batches
+    if kind == "raw":
+        fed = [batch.transpose(0, 3, 1, 2).astype(np.float32) for batch in batches]
     for batch, found in zip(batches, answer_apart(folder / "model.onnx", fed), strict=True):
         expected = answer_of_torch(embedder, batch)
         assert found.dtype == np.float32
@@ -76,7 +78,7 @@ def assert_fp32_parity(embedder: Embedder, folder: Path, sizes: tuple[int, ...])
         assert len(batch) == 1 or np.abs(expected[0] - expected[1]).max() > 1e-4, "the pictures cannot be told apart"
 
 
-@pytest.mark.parametrize(("name", "input"), list(zip(SMALL, ["float", "float", "uint8"], strict=True)))
+@pytest.mark.parametrize(("name", "input"), list(zip(SMALL, ["float", "raw", "uint8"], strict=True)))
 def test_small_towers_answer_as_torch_at_every_batch(name: str, input: Any, tmp_path: Path) -> None:
     embedder = build(name)
     folder = export_onnx(embedder, tmp_path / "out", input=input)
@@ -236,8 +238,8 @@ def _named(**changed: Any) -> Callable[[Embedder, Path], object]:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (_named(precision="int8"), "precision is one of fp32, fp16; found 'int8'"),
-        (_named(input="jpeg"), "input is one of float, uint8; found 'jpeg'"),
+        (_named(precision="int4"), "precision is one of fp32, fp16, int8; found 'int4'"),
+        (_named(input="jpeg"), "input is one of float, uint8, raw; found 'jpeg'"),
         (_named(about={"labels": {1, 2}}), "only what JSON can say"),
         (_named(about={"accuracy": float("nan")}), "only what JSON can say"),
     ],

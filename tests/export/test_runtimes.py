@@ -21,7 +21,7 @@ from workbench.export.sessions import RUNTIMES, answer_apart, open_session
 from workbench.models.embedder import Embedder, build_embedder, load_embedder
 from workbench.retrieval.embed import embed_catalog
 
-KINDS = ("float", "uint8")
+KINDS = ("float", "uint8", "raw")
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +31,12 @@ def embedder() -> Embedder:
 
 @pytest.fixture(scope="module")
 def folders(embedder: Embedder, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One export for each kind of input; the one of raw pixels leaves the L2 norm to the runtime."""
+    """One export for each kind of input; the one of uint8 pixels leaves the L2 norm to the runtime."""
     place = tmp_path_factory.mktemp("exported")
     return {
         "float": export_onnx(embedder, place / "float"),
         "uint8": export_onnx(embedder, place / "uint8", input="uint8", normalised=False),
+        "raw": export_onnx(embedder, place / "raw", input="raw"),
     }
 
 
@@ -62,7 +63,8 @@ def test_runtimes_answer_as_torch_at_every_batch(
 
 
 def test_raw_pixels_and_normalised_floats_are_one_answer(folders: dict[str, Path]) -> None:
-    from_float, from_raw = (open_exported(folders[kind]).embed(images(5)) for kind in KINDS)
+    from_float, from_uint8, from_raw = (open_exported(folders[kind]).embed(images(5)) for kind in KINDS)
+    np.testing.assert_allclose(from_uint8, from_float, atol=1e-6)
     np.testing.assert_allclose(from_raw, from_float, atol=1e-6)
 
 
@@ -93,7 +95,7 @@ def test_a_catalog_is_embedded_from_the_file(
 
 def test_the_fingerprint_is_of_file_and_runtime(embedder: Embedder, folders: dict[str, Path]) -> None:
     opened = [open_exported(folders[kind], runtime) for kind in KINDS for runtime in RUNTIMES]
-    assert len({one.fingerprint() for one in opened} | {embedder.fingerprint()}) == 5
+    assert len({one.fingerprint() for one in opened} | {embedder.fingerprint()}) == len(KINDS) * len(RUNTIMES) + 1
     assert opened[0].fingerprint() == open_exported(folders["float"], num_threads=1).fingerprint()
 
 
@@ -116,6 +118,7 @@ def test_open_any_takes_what_a_notebook_names(embedder: Embedder, folders: dict[
         ("float", torch.zeros(2, 3, 32, 48), r"wants float32 \[B, 3, 48, 32\].*found float32 \[2, 3, 32, 48\]"),
         ("float", torch.zeros(2, 48, 32, 3, dtype=torch.uint8), r"wants float32 \[B, 3.*found uint8 \[2, 48, 32, 3\]"),
         ("uint8", torch.zeros(2, 3, 48, 32), r"wants uint8 \[B, 48, 32, 3\].*found float32 \[2, 3, 48, 32\]"),
+        ("raw", torch.zeros(2, 48, 32, 3, dtype=torch.uint8), r"wants float32 \[B, 3, 48, 32\].*found uint8"),
         ("float", torch.zeros(0, 3, 48, 32), "B at least 1"),
         ("float", torch.zeros(3, 48, 32), "wants float32"),
     ],
@@ -221,7 +224,7 @@ def test_a_missing_package_is_named(runtime: str, folders: dict[str, Path], monk
 
 
 def test_wrong_runtimes_and_threads_are_refused(folders: dict[str, Path]) -> None:
-    with pytest.raises(ValueError, match="one of onnxruntime, openvino; found 'tensorflow'"):
+    with pytest.raises(ValueError, match="one of onnxruntime, openvino, tensorrt; found 'tensorflow'"):
         open_exported(folders["float"], "tensorflow")
     with pytest.raises(ValueError, match="num_threads is at least 1"):
         open_session(folders["float"] / "model.onnx", num_threads=0)

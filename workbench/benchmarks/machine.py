@@ -24,7 +24,7 @@ def describe_machine() -> pd.DataFrame:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = os.getloadavg()[0]
     rows = {
-        "processor": _processor(),
+        "processor": describe_processor(),
         "cores": f"{usable} usable of {psutil.cpu_count(logical=True)} logical, {psutil.cpu_count(logical=False)} physical",
         "load average": f"{load:.1f} (last minute, this run's own work included)",
         "memory": f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} GiB available",
@@ -44,7 +44,8 @@ def _versions() -> dict[str, str]:
     return {name: versions[name] for name in wanted if name in versions} | {"torchmetrics": torchmetrics.__version__}
 
 
-def _processor() -> str:
+def describe_processor() -> str:
+    """Returns the processor's name."""
     listed = Path("/proc/cpuinfo")
     found = re.search(r"^model name\s*:\s*(.+)$", listed.read_text(), re.MULTILINE) if listed.exists() else None
     return found[1] if found else platform.processor() or platform.machine()

@@ -6,6 +6,7 @@ Axes: B images of a batch, D the embedding's width; NCHW and NHWC as usual.
 import copy
 import hashlib
 import json
+import tempfile
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
@@ -16,13 +17,14 @@ import onnx
 import torch
 from torch import nn
 
+from workbench.data.catalog import Catalog
 from workbench.export.folder import DESCRIBED, FORMAT, FORMAT_VERSION, MODEL, ExportError, write_described
 from workbench.export.sessions import answer_apart
 from workbench.models.embedder import Embedder
 from workbench.runs.files import new_folder
 
-Precision = Literal["fp32", "fp16"]
-InputKind = Literal["float", "uint8"]
+Precision = Literal["fp32", "fp16", "int8"]
+InputKind = Literal["float", "uint8", "raw"]
 # Opset 23 has one Attention operator: smaller and faster in fp16; in fp32 runtimes refuse some of its forms.
 OPSETS = {"fp32": 20, "fp16": 23}
 LIMITS: dict[str, dict[str, float]] = {
@@ -44,13 +46,15 @@ class _Exported(nn.Module):
         whole = copy.deepcopy(embedder).cpu().float().eval()
         self.trunk = whole.trunk.half() if precision == "fp16" else whole.trunk
         self.head = whole.head
-        self.half_trunk, self.raw, self.normalised = precision == "fp16", input_kind == "uint8", normalised
+        self.half_trunk, self.input_kind, self.normalised = precision == "fp16", input_kind, normalised
         self.register_buffer("mean", torch.tensor(embedder.preprocessing.mean).mul(255))
         self.register_buffer("std", torch.tensor(embedder.preprocessing.std).mul(255))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if self.raw:  # cast before permute: TensorRT refuses a transposed uint8
+        if self.input_kind == "uint8":  # cast before permute: TensorRT refuses a transposed uint8
             input = ((input.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+        elif self.input_kind == "raw":
+            input = (input - self.mean[:, None, None]) / self.std[:, None, None]
         features = self.trunk(input.half() if self.half_trunk else input).float()
         embedding_BD = self.head(features)
         return nn.functional.normalize(embedding_BD, dim=1) if self.normalised else embedding_BD
@@ -64,6 +68,8 @@ def export_onnx(
     *,
     normalised: bool = True,
     about: dict[str, Any] | None = None,
+    calibration: Catalog | None = None,
+    target: Literal["cpu", "tensorrt"] = "cpu",
 ) -> Path:
     """The exported folder, written whole or not at all: model.onnx and export.json, which the file's metadata repeats.
 
@@ -73,14 +79,18 @@ def export_onnx(
     Args:
         embedder: on any device; it stays as it is.
         folder: must not exist yet.
-        precision: fp32, or fp16 for the trunk (head and L2 norm stay fp32, so do input and output).
-        input: `float`, normalised images, float32 [B, 3, H, W]; or `uint8`, images as `Preprocessing.apply` gives
-            them, [B, H, W, 3], 0 to 255, which are normalised inside the graph.
+        precision: fp32; fp16 for the trunk (head and L2 norm stay fp32, so do input and output); or int8, which is an
+            fp32 export that passed its check and was then quantised (see `int8.quantise_onnx`).
+        input: `float`, normalised images, float32 [B, 3, H, W]; `uint8`, images as `Preprocessing.apply` gives them,
+            [B, H, W, 3], 0 to 255, which are normalised inside the graph; or `raw`, the same pixels as DeepStream
+            hands them over, float32 [B, 3, H, W], 0 to 255, normalised inside too.
         normalised: rows of length 1; False leaves out the L2 norm, which `runtimes` then adds.
         about: JSON-able facts to keep with the model, such as card, protocol and labels.
+        calibration: for int8 alone: images trained on, from which the ranges of the activations are taken.
+        target: for int8 alone: `cpu` or `tensorrt`.
 
     Raises:
-        ValueError: an argument out of range, or about is not JSON-able.
+        ValueError: an argument out of range, int8 without images to calibrate on, or about is not JSON-able.
         FileExistsError: the folder is there already; exports are never overwritten.
         ExportError: an operator that ONNX does not have, a file that onnx.checker refuses, or answers that differ from
             torch's; the message has the figures.
@@ -93,9 +103,17 @@ def export_onnx(
         json.dumps(about, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"about holds only what JSON can say, to be kept with the model: {error}.") from error
+    if (precision == "int8") != (calibration is not None):
+        raise ValueError("int8 wants images to calibrate on, those trained on; other precisions want none.")
     folder = Path(folder)
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; choose another folder for the export or remove it.")
+    if calibration is not None:
+        from workbench.export.int8 import quantise_onnx
+
+        with tempfile.TemporaryDirectory() as temporary:
+            exact = export_onnx(embedder, Path(temporary) / "fp32", "fp32", input, normalised=normalised, about=about)
+            return quantise_onnx(exact, folder, calibration, target=target)
     exported = _Exported(embedder, precision, input, normalised).eval().requires_grad_(False)
     described = _describe(embedder, precision, input, normalised, about)
     with new_folder(folder) as temporary:
@@ -150,7 +168,9 @@ def _describe(
 def _write_model(exported: _Exported, model: Path, described: dict[str, Any]) -> dict[str, int]:
     """How often the file uses each operator; it is written with `described` as its metadata, and checked."""
     height, width = described["image_size"]
-    example = torch.zeros(2, height, width, 3, dtype=torch.uint8) if exported.raw else torch.zeros(2, 3, height, width)
+    example = torch.zeros(2, 3, height, width)
+    if exported.input_kind == "uint8":
+        example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     try:
         program = torch.onnx.export(
             exported,
@@ -204,12 +224,15 @@ def _check_answers(embedder: Embedder, exported: _Exported, model: Path, precisi
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (size, height, width, 3), dtype=np.uint8) for size in CHECKED_BATCHES]
     floats = [embedder.preprocessing.normalise(torch.from_numpy(batch)) for batch in images]
-    reference = (
-        _Exported(embedder, "fp32", "float", exported.normalised) if exported.half_trunk or exported.raw else exported
-    )
+    as_exported = not exported.half_trunk and exported.input_kind == "float"
+    reference = exported if as_exported else _Exported(embedder, "fp32", "float", exported.normalised)
     with torch.inference_mode():
         expected = [cast("torch.Tensor", reference(batch)).numpy() for batch in floats]
-    fed = images if exported.raw else [batch.numpy() for batch in floats]
+    fed = {
+        "float": [batch.numpy() for batch in floats],
+        "uint8": images,
+        "raw": [np.ascontiguousarray(batch.transpose(0, 3, 1, 2), dtype=np.float32) for batch in images],
+    }[exported.input_kind]
     found = answer_apart(model, fed, half=precision == "fp16")
     limits, figures = LIMITS[precision], {}
     for size, expected_BD, found_BD in zip(CHECKED_BATCHES, expected, found, strict=True):

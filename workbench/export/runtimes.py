@@ -1,4 +1,4 @@
-"""An exported folder that stands wherever an embedder does, computed by onnxruntime or OpenVINO.
+"""An exported folder that stands wherever an embedder does, computed by onnxruntime, OpenVINO or TensorRT.
 
 `embed_catalog`, galleries and the evaluation notebooks ask an embedder for four things: its preprocessing, its width,
 its fingerprint, and embeddings of what its preprocessing gives. An `ExportedEmbedder` answers all four from the file, so
@@ -18,7 +18,9 @@ import torch
 from torch import nn
 
 from workbench.export.folder import MODEL, ExportError, is_exported, read_described
-from workbench.export.sessions import Session, open_session
+from workbench.export.sessions import TENSORRT, Session, open_session
+from workbench.export.tensorrt_plan import read_report
+from workbench.export.tensorrt_session import answer_in_parts
 from workbench.models.embedder import Embedder, open_embedder
 from workbench.models.preprocessing import Preprocessing
 
@@ -31,8 +33,16 @@ class _Unnormalised(Preprocessing):
         return images_NHWC
 
 
+class _Raw(Preprocessing):
+    """The preprocessing of a file that takes what DeepStream hands over and normalises inside."""
+
+    def normalise(self, images_NHWC: torch.Tensor) -> torch.Tensor:
+        """The pixels as float32 [N, 3, H, W], 0 to 255."""
+        return images_NHWC.float().permute(0, 3, 1, 2).contiguous()
+
+
 class ExportedEmbedder(Embedder):
-    """What an exported file answers, with an embedder's face; it computes on the CPU and cannot be trained or saved.
+    """What an exported file answers, with an embedder's face; it cannot be trained or saved.
 
     Attributes:
         preprocessing, embedding_dim, described: those of the embedder that was exported.
@@ -42,19 +52,21 @@ class ExportedEmbedder(Embedder):
 
     def __init__(self, session: Session, exported: dict[str, Any], runtime: str) -> None:
         nn.Module.__init__(self)
-        raw = exported["input"] == "uint8"
-        self.preprocessing = (_Unnormalised if raw else Preprocessing).from_dict(exported["preprocessing"])
+        kinds = {"float": Preprocessing, "uint8": _Unnormalised, "raw": _Raw}
+        self.preprocessing = kinds[exported["input"]].from_dict(exported["preprocessing"])
         self.described, self.embedding_dim = exported["embedder"], int(exported["embedding_dim"])
         self.exported, self.runtime, self._session = exported, runtime, session
         height, width = self.preprocessing.image_size
-        self._wanted = ("uint8", (height, width, 3)) if raw else ("float32", (3, height, width))
+        self._wanted = (
+            ("uint8", (height, width, 3)) if exported["input"] == "uint8" else ("float32", (3, height, width))
+        )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Embeddings, float32 [B, D], rows of length 1, on the device of the input.
 
         Args:
-            images: what `preprocessing.normalise` gives: float32 [B, 3, H, W], or uint8 [B, H, W, 3] for a file that
-                normalises inside.
+            images: what `preprocessing.normalise` gives: float32 [B, 3, H, W], or uint8 [B, H, W, 3] for the input
+                `uint8`.
 
         Raises:
             ValueError: another shape or dtype.
@@ -101,22 +113,48 @@ class ExportedEmbedder(Embedder):
         raise ExportError("An exported embedder has no weights to save; copy its folder, or save the embedder itself.")
 
 
-def open_exported(folder: Path | str, runtime: str = "onnxruntime", num_threads: int | None = None) -> ExportedEmbedder:
+def open_exported(
+    folder: Path | str,
+    runtime: str = "onnxruntime",
+    num_threads: int | None = None,
+    *,
+    plan: Path | str | None = None,
+) -> ExportedEmbedder:
     """The exported folder as an embedder.
 
     Args:
         folder: as `export_onnx` wrote it.
-        runtime: onnxruntime or openvino; torch answers from the embedder's own folder, see `open_any`.
-        num_threads: threads of one call; None is one a core.
+        runtime: onnxruntime or openvino on the CPU, or tensorrt on a GPU; torch answers from the embedder's own folder, see
+            `open_any`.
+        num_threads: threads of one call on the CPU; None is one a core.
+        plan: what `build_engine` made from this folder; for tensorrt alone. Batches beyond its profile are split.
 
     Raises:
-        FileNotFoundError: the folder or a file of it is missing.
-        ExportError: another format version, a changed or corrupt file, or a runtime that is missing or refuses it.
-        ValueError: another runtime.
+        FileNotFoundError: the folder or a file of it is missing, or the plan or its report.
+        ExportError: another format version, a changed or corrupt file, a plan of another export, or a runtime that is
+            missing or refuses it; for tensorrt, a GPU is missing.
+        ValueError: another runtime, or a plan where none belongs or none where one does.
     """
+    if (plan is not None) != (runtime == TENSORRT):
+        raise ValueError(
+            f"The runtime tensorrt needs a plan (build_engine makes it), others take none; found runtime {runtime!r} "
+            f"and plan {plan!r}."
+        )
     described = read_described(folder)
+    if plan is not None:
+        return _open_planned(Path(folder), described, Path(plan))
     session = open_session(Path(folder) / MODEL, runtime, num_threads, half=described["precision"] == "fp16")
     return ExportedEmbedder(session, described, f"{runtime} {version(runtime)}")
+
+
+def _open_planned(folder: Path, described: dict[str, Any], plan: Path) -> ExportedEmbedder:
+    report = read_report(plan)
+    if report["onnx"]["sha256"] != described["files"][MODEL]["sha256"]:
+        raise ExportError(f"{plan} was built from another ONNX file than {folder / MODEL}: build it from this folder.")
+    session = open_session(plan, TENSORRT)
+    min_batch, max_batch = report["profile"]["min_batch"], report["profile"]["max_batch"]
+    built = f"{report['builder']['name']} {report['builder']['version']}, plan {report['plan']['sha256']}"
+    return ExportedEmbedder(lambda batch: answer_in_parts(session, batch, min_batch, max_batch), described, built)
 
 
 def open_any(
@@ -125,6 +163,7 @@ def open_any(
     *,
     runtime: str = "onnxruntime",
     num_threads: int | None = None,
+    plan: Path | str | None = None,
     **options: Any,
 ) -> Embedder:
     """The embedder that a notebook's `embedder` parameter names: an exported folder too, else as `open_embedder` has it.
@@ -132,8 +171,8 @@ def open_any(
     Args:
         embedder: an exported folder, a saved embedder's folder, or a trunk string.
         trunk_weights, options: handed to `open_embedder`; an exported folder has its own.
-        runtime, num_threads: of an exported folder, see `open_exported`.
+        runtime, num_threads, plan: of an exported folder, see `open_exported`.
     """
     if is_exported(embedder):
-        return open_exported(embedder, runtime, num_threads)
+        return open_exported(embedder, runtime, num_threads, plan=plan)
     return open_embedder(embedder, trunk_weights, **options)

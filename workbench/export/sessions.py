@@ -1,4 +1,4 @@
-"""An ONNX file opened by a runtime: arrays in, arrays out. Neither torch nor an embedder is needed here.
+"""An ONNX file opened by a runtime: arrays in, arrays out. Neither torch nor an embedder is needed here, save for TensorRT.
 
 Axes: B images of a batch, D the embedding's width.
 """
@@ -18,29 +18,33 @@ import numpy as np
 
 from workbench.export.folder import ExportError
 
-RUNTIMES = ("onnxruntime", "openvino")
+RUNTIMES = ("onnxruntime", "openvino")  # these read the ONNX file and compute on the CPU
+TENSORRT = "tensorrt"  # reads a plan and computes on a GPU
 Session = Callable[[np.ndarray], np.ndarray]
 
 
 def open_session(
     model: Path, runtime: str = "onnxruntime", num_threads: int | None = None, half: bool = False
 ) -> Session:
-    """A function from a batch, as the file's input wants it, to embeddings, float32 [B, D]; it computes on the CPU.
+    """A function from a batch, as the file's input wants it, to embeddings, float32 [B, D].
 
     Args:
-        model: the ONNX file.
-        runtime: onnxruntime or openvino.
-        num_threads: threads of one call; None is one a core.
-        half: the file computes in fp16.
+        model: the ONNX file; for tensorrt the plan.
+        runtime: onnxruntime or openvino, on the CPU; or tensorrt, on a GPU, see `tensorrt_session.open_plan`.
+        num_threads: threads of one call on the CPU; None is one a core.
+        half: the file computes in fp16; a plan knows by itself.
 
     Raises:
         ValueError: another runtime, or num_threads below 1.
-        ExportError: the runtime is not installed, or cannot read the file.
+        FileNotFoundError: a plan or its report is missing.
+        ExportError: the runtime is not installed, or cannot read the file; for tensorrt, a GPU is missing.
     """
-    if runtime not in RUNTIMES:
-        raise ValueError(f"runtime is one of {', '.join(RUNTIMES)}; found {runtime!r}.")
+    if runtime not in (*RUNTIMES, TENSORRT):
+        raise ValueError(f"runtime is one of {', '.join((*RUNTIMES, TENSORRT))}; found {runtime!r}.")
     if num_threads is not None and num_threads < 1:
         raise ValueError(f"num_threads is at least 1, or None for one a core; found {num_threads}.")
+    if runtime == TENSORRT:
+        return importlib.import_module("workbench.export.tensorrt_session").open_plan(model)
     package = _package(runtime)
     opened = {"onnxruntime": _open_onnxruntime, "openvino": _open_openvino}[runtime]
     try:

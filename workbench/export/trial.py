@@ -9,10 +9,14 @@ import pandas as pd
 from workbench.data.catalog import Catalog
 from workbench.export.acceptance import Acceptance, accept
 from workbench.export.checks import FP16, FP32, INT8, Limits
+from workbench.export.runtimes import ExportedEmbedder
 from workbench.models.embedder import Embedder
 from workbench.retrieval.embed import embed_catalog
 from workbench.retrieval.embedding_folder import EmbeddingSet
+from workbench.retrieval.gallery import Gallery
+from workbench.retrieval.gallery_measure import measure_gallery
 from workbench.retrieval.identification import camera_names, plan_identification
+from workbench.retrieval.recognise import describe_embedder
 from workbench.retrieval.recognition import plan_recognition
 
 LIMITS: dict[str, Limits] = {"fp32": FP32, "fp16": FP16, "int8": INT8}
@@ -72,14 +76,17 @@ def try_export(trial: Trial, embedder: Embedder, exported: Embedder, limits: Lim
         ValueError: the trial cannot be asked (see `accept`).
         QuarantineError: more than 1 % of the images cannot be decoded.
     """
-    before, after = (
-        [embed_catalog(one, part, **options) for part in (trial.references, trial.queries)]
-        for one in (embedder, exported)
-    )
+    parts = trial.references, trial.queries
+    before = [embed_catalog(embedder, part, **options) for part in parts]
+    after = [embed_catalog(exported, part, **options) for part in parts]
     cameras = [camera_names(one.catalog) if trial.by_camera else None for one in after]
     acceptance = accept(
-        *(one.embedding_ND for one in (*before, *after)),
-        *(one.catalog.labels for one in after),
+        before[0].embedding_ND,
+        before[1].embedding_ND,
+        after[0].embedding_ND,
+        after[1].embedding_ND,
+        after[0].catalog.labels,
+        after[1].catalog.labels,
         limits,
         reference_cameras=cameras[0],
         query_cameras=cameras[1],
@@ -111,3 +118,20 @@ def flips_table(tried: Tried, num: int = 20) -> pd.DataFrame:
             "margin (cosine)": flips["margin"].to_numpy(),
         }
     )
+
+
+def build_gallery(tried: Tried, exported: ExportedEmbedder, source: str) -> Gallery:
+    """The trial's references as a gallery made by the export, its threshold for *unknown* measured with the trial's queries.
+
+    Args:
+        tried: what the export answered.
+        exported: the same export; the gallery keeps its fingerprint.
+        source: where references and queries are from, in words.
+    """
+    references = tried.references
+    gallery = Gallery.build(
+        references.embedding_ND, references.catalog.labels, references.catalog.frame["path"], f"built from {source}"
+    )
+    gallery.about |= {"embedder": exported.fingerprint(), "embedder_described": describe_embedder(exported)}
+    measure_gallery(gallery, tried.queries, f"queries of {source}")
+    return gallery
