@@ -12,7 +12,13 @@ RUN := .venv/bin/python
 	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 	touch $@
 
-.PHONY: help demo test quick lab lint types browser bench lock
+# tritonserver's environment, for the tests that ask a real one: apart, since it wants an older numpy.
+.venv-triton.stamp: requirements-triton.lock .venv.stamp
+	test -x .venv-triton/bin/python || $(PYTHON) -m venv .venv-triton
+	.venv/bin/uv pip sync --quiet --python .venv-triton/bin/python --require-hashes requirements-triton.lock
+	touch $@
+
+.PHONY: help demo test quick lab lint types browser triton bench lock
 help:
 	@echo "make demo [DATA='NAME ...']  the study, then the path of outputs/index.html"
 	@echo "make test                    lint, types, all tests, every notebook"
@@ -24,7 +30,7 @@ help:
 demo: .venv.stamp
 	$(RUN) -m workbench study --data $(DATA)
 
-test: lint types browser
+test: lint types browser triton
 	$(RUN) -m pytest
 
 quick: lint
@@ -53,9 +59,21 @@ browser:
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
 	  echo "NO CHROMIUM: the browser tests will be skipped; install the package chromium to run them."
 
+# Only Linux on x86_64 has the server's wheel; elsewhere its tests are skipped, and say so. A Python without a shared library
+# (Debian's) needs libpython, which is installed where we may and named where we may not.
+triton:
+	@if test "$$(uname -sm)" = "Linux x86_64"; then $(MAKE) --no-print-directory .venv-triton.stamp && \
+	  { .venv/bin/python -m workbench.export.triton_server --check || { test "$$(id -u)" = 0 && \
+	    command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends libpython3.11 \
+	    libstdc++6 zlib1g >/dev/null && .venv/bin/python -m workbench.export.triton_server --check; } || \
+	    echo "NO TRITONSERVER: its tests will be skipped; see the line above for what is missing."; }; \
+	else echo "NO TRITONSERVER for $$(uname -sm): its tests will be skipped."; fi
+
 bench: .venv.stamp
 	$(RUN) -m workbench run 09_benchmark_speed -p sizes=published -p repetitions=5 --deadline 14400
 
 lock:
 	.venv/bin/uv pip compile pyproject.toml --group test --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --quiet --output-file requirements.lock
+	.venv/bin/uv pip compile --group pyproject.toml:triton --python-version 3.11 --python-platform x86_64-manylinux_2_35 \
+	  --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements-triton.lock

@@ -428,3 +428,11 @@ def test_runs_are_told_apart_by_their_notebook(tmp_path: Path) -> None:
         measured_by_kind(f"{shots}, {written('c', '03_evaluate_few_shot')}")
     with pytest.raises(ValueError, match="a run of 09_benchmark_speed: a card takes 02_finetune_trunk"):
         measured_by_kind(str(written("d", "09_benchmark_speed")))
+
+
+def test_numbers_stand_to_the_right_and_words_to_the_left() -> None:
+    rows = [["a", "1.5 %", "[1, 2]", "4 of them", ""], ["b", "-2e-8", "[-3, 4]", "none", ""]]
+    assert table(("x", "value", "interval", "words", "note"), rows).splitlines()[1] == (
+        "| --- | ---: | ---: | --- | ---: |"
+    )
+    assert table(("x", "y"), []).splitlines() == ["| x | y |", "| --- | --- |"]

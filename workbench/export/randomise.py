@@ -15,9 +15,10 @@ def randomise_scales(embedder: Embedder, seed: int = 0) -> Embedder:
     drawn = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in sorted(embedder.state_dict(keep_vars=True).items()):
-            if value.ndim != 1 or not value.is_floating_point():
+            is_vector = value.ndim == 1 or name.endswith("temperature")  # one a head, with axes of length 1
+            if not is_vector or not value.is_floating_point():
                 continue
-            if name.endswith(("weight", "gamma", "running_var")):
+            if name.endswith(("weight", "gamma", "gamma1", "gamma2", "running_var", "temperature")):
                 value.copy_(torch.rand(value.shape, generator=drawn) + 0.5)
             else:
                 value.copy_(torch.randn(value.shape, generator=drawn) * 0.1)

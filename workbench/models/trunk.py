@@ -1,8 +1,8 @@
-"""Trunks by name: any image tower of open_clip, any model of timm.
+"""Trunks by name: any image tower of open_clip, any model of timm, two of NVIDIA's.
 
 A trunk is named by one string: `open_clip:ViT-L-14/laion2b_s32b_b82k` (architecture/weights tag),
-`timm:vit_large_patch14_dinov2.lvd142m`, `timm:resnet50.a1_in1k`. Where the weights come from is said apart:
-`pretrained` (the tag's own), `random`, or a local .safetensors or .pth file.
+`timm:vit_large_patch14_dinov2.lvd142m`, `timm:resnet50.a1_in1k`, `workbench:fan_base_hybrid`. Where the weights come
+from is said apart: `pretrained` (the tag's own), `random`, or a local .safetensors or .pth file.
 """
 
 import copy
@@ -17,11 +17,14 @@ from typing import Any, Literal, cast, get_args
 import open_clip
 import open_clip.model
 import timm
-import timm.models
 import torch
 from torch import nn
 
+from workbench.models.maps import last_map, last_tokens, patch_px
+from workbench.models.nvidia import build_nvidia
 from workbench.models.preprocessing import Preprocessing
+from workbench.models.strides import set_last_stride
+from workbench.models.weights import load_strictly, read_state
 
 Pooling = Literal["default", "class", "mean", "both"]
 POOLINGS: tuple[str, ...] = get_args(Pooling)
@@ -53,7 +56,7 @@ class Trunk(nn.Module):
         """Features, float [N, num_features], of normalised images, float [N, 3, H, W]."""
         if self.pooling == "default":
             return cast("torch.Tensor", self.tower(images_NCHW))
-        tokens_NTC = self._tokens(images_NCHW)
+        tokens_NTC = last_tokens(self.tower, images_NCHW)
         parts = []
         if self.pooling in ("class", "both"):
             parts.append(tokens_NTC[:, 0])
@@ -61,15 +64,23 @@ class Trunk(nn.Module):
             parts.append(tokens_NTC[:, self._num_prefix :].mean(dim=1))
         return torch.cat(parts, dim=1)
 
-    def _tokens(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """All tokens after the final norm, float [N, T, C], the class token first."""
-        if isinstance(self.tower, open_clip.model.VisionTransformer):
-            last = self.tower.forward_intermediates(
-                images_NCHW, indices=1, normalize_intermediates=True, output_fmt="NLC", output_extra_tokens=True
-            )
-            return torch.cat([last["image_intermediates_prefix"][0], last["image_intermediates"][0]], dim=1)
-        forward_features = cast("Callable[[torch.Tensor], torch.Tensor]", self.tower.forward_features)
-        return forward_features(images_NCHW)
+    def feature_map(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        """The last map, float [N, C, h, w]: of a convnet before pooling, of a transformer its patch tokens after the final norm.
+
+        Raises:
+            ValueError: the tower has no map whose rows and columns are known.
+        """
+        return last_map(self.name, self.tower, images_NCHW)
+
+    def count_map_channels(self) -> int:
+        """Channels of `feature_map`; where a projection or several tokens follow it, they are not `num_features`."""
+        training = self.training
+        self.eval()
+        with torch.no_grad():
+            device = next(self.parameters()).device
+            channels = self.feature_map(torch.zeros(1, 3, *self.preprocessing.image_size, device=device)).shape[1]
+        self.train(training)
+        return int(channels)
 
     def _measure_features(self) -> int:
         training = self.training
@@ -90,11 +101,12 @@ def build_trunk(
     image_size: tuple[int, int] | None = None,
     pooling: str = "default",
     seed: int = 0,
+    last_stride: int = 2,
 ) -> Trunk:
     """A trunk in evaluation mode.
 
     Args:
-        name: `open_clip:ARCHITECTURE[/TAG]` or `timm:MODEL[.TAG]`.
+        name: `open_clip:ARCHITECTURE[/TAG]`, `timm:MODEL[.TAG]`, `workbench:fan_base_hybrid` or `workbench:nv_dinov2`.
         weights: `pretrained` (downloaded into the library's own cache when it is not there), `random`, or the path of a
             local .safetensors or .pth file (loaded without running code from it; every key has to match).
         image_size: height and width, px; None is the size that the weights were made for. Position encodings are
@@ -103,18 +115,22 @@ def build_trunk(
             ResNet), `class`, `mean` (over the patch tokens or the last map), `both` (class and mean side by side, as
             DINOv2's linear evaluation has it). The last three are taken after the final norm, before a projection.
         seed: of the random weights.
+        last_stride: 1 leaves out the last halving of a timm ResNet's map, as re-identification does; 2 is the model's own.
 
     Raises:
-        ValueError: an unknown name, pooling, size or a file that does not fit; the message says what there is.
+        ValueError: an unknown name, pooling, last stride, size or a file that does not fit; the message says what there is.
         WeightsUnavailableError: `pretrained` without a network and without a cached copy.
     """
     library, _, model = name.partition(":")
     builders: dict[str, Callable[[str, str, tuple[int, int] | None], tuple[nn.Module, Preprocessing]]] = {
         "open_clip": _build_open_clip,
         "timm": _build_timm,
+        "workbench": build_nvidia,
     }
     if library not in builders or not model:
-        raise ValueError(f"A trunk is named open_clip:ARCHITECTURE/TAG or timm:MODEL; found {name!r}.")
+        raise ValueError(
+            f"A trunk is named open_clip:ARCHITECTURE/TAG or timm:MODEL or workbench:MODEL; found {name!r}."
+        )
     if pooling not in POOLINGS:
         raise ValueError(f"pooling is one of {', '.join(POOLINGS)}; found {pooling!r}.")
     if weights not in ("pretrained", "random") and not Path(weights).is_file():
@@ -123,6 +139,8 @@ def build_trunk(
         torch.manual_seed(seed)
         tower, preprocessing = builders[library](model, weights, image_size)
     _check_patch(name, tower, preprocessing.image_size)
+    if last_stride != 2:
+        set_last_stride(name, tower, last_stride)
     return Trunk(name, tower, pooling, preprocessing).eval()
 
 
@@ -180,13 +198,13 @@ def _build_open_clip(model: str, weights: str, image_size: tuple[int, int] | Non
 
 
 def _load_open_clip(tower: nn.Module, path: Path) -> None:
-    state = _read_state(path)
+    state = read_state(path)
     if any(key.startswith("visual.") for key in state):
         state = {key: value for key, value in state.items() if key.startswith("visual.")}
     else:
         state = {f"visual.{key}": value for key, value in state.items()}
     open_clip.model.resize_pos_embed(state, SimpleNamespace(visual=tower))
-    _load_strictly(tower, {key.removeprefix("visual."): value for key, value in state.items()}, path)
+    load_strictly(tower, {key.removeprefix("visual."): value for key, value in state.items()}, path)
 
 
 def _build_timm(model: str, weights: str, image_size: tuple[int, int] | None) -> tuple[nn.Module, Preprocessing]:
@@ -207,9 +225,7 @@ def _build_timm(model: str, weights: str, image_size: tuple[int, int] | None) ->
     else:
         classifier = (config.classifier if config is not None else None) or ()
         heads = tuple(f"{head}." for head in ([classifier] if isinstance(classifier, str) else classifier))
-        state = {
-            key: value for key, value in _read_state(Path(weights)).items() if not key.startswith(heads or ("\0",))
-        }
+        state = {key: value for key, value in read_state(Path(weights)).items() if not key.startswith(heads or ("\0",))}
         try:  # num_classes 0 on both sides keeps timm's loading strict
             tower = timm.create_model(
                 model, pretrained=True, pretrained_cfg_overlay={"state_dict": state, "num_classes": 0}, **arguments
@@ -226,21 +242,6 @@ def _build_timm(model: str, weights: str, image_size: tuple[int, int] | None) ->
         crop_share=data["crop_pct"],
     )
     return tower, preprocessing
-
-
-def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        state = timm.models.load_state_dict(str(path), weights_only=True)
-    except Exception as error:  # the libraries raise a dozen kinds; each means that the file is not weights
-        raise ValueError(f"{path} cannot be read as .safetensors or as a .pth of plain tensors: {error}") from error
-    return cast("dict[str, torch.Tensor]", state)
-
-
-def _load_strictly(module: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
-    try:
-        module.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not fit the trunk: {error}") from error
 
 
 @contextmanager
@@ -260,11 +261,10 @@ def _downloading(name: str) -> Iterator[None]:
 
 
 def _check_patch(name: str, tower: nn.Module, image_size: tuple[int, int]) -> None:
-    embed = getattr(tower, "patch_embed", getattr(getattr(tower, "trunk", None), "patch_embed", None))
-    patch = getattr(tower, "patch_size", None) or getattr(embed, "patch_size", None)
+    patch = patch_px(tower)
     if patch is None:
         return
-    height, width = (patch, patch) if isinstance(patch, int) else patch
+    height, width = patch
     if image_size[0] % height or image_size[1] % width:
         nearest = round(image_size[0] / height) * height or height, round(image_size[1] / width) * width or width
         raise ValueError(

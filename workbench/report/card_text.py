@@ -9,6 +9,7 @@ from typing import Any
 _MARKS = re.compile(r"([\\`*_\[\]|~$])")
 _BLOCK_STARTS = re.compile(r"^(?=[-+=:#](?!\d))|(?<=^)(\d+)(?=[.)](?:\s|$))")
 _ADDRESSES = re.compile(r"(?i)\b(https?|ftp|www|mailto)(?=[:.])")
+_NUMBER = re.compile(r"[-+<>=≤≥\[ ]*\d|$")
 NOT_STATED = "not stated"
 
 
@@ -43,8 +44,11 @@ def paragraphs(text: str) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table of cells that are Markdown already; the first column to the left, the others to the right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    """A Markdown table of cells that are Markdown already; columns in which every cell starts as a number stand right."""
+    rows = list(rows)
+    columns = list(zip(*(row for row in rows if len(row) == len(header)), strict=True)) or [()] * len(header)
+    rules = ["---:" if column and all(map(_NUMBER.match, column)) else "---" for column in columns]
+    lines = [header, rules, *rows]
     wrong = [line for line in lines if len(line) != len(header)]
     if wrong:
         raise ValueError(f"Every row of a table has {len(header)} cells, found {wrong[0]}.")

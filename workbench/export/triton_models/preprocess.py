@@ -1,0 +1,160 @@
+"""JPEG or PNG files in, the embedder's input out: the preprocessing that the embedder was trained and measured with.
+
+Axes: B pictures of a request. `preprocess.json` beside this file says sizes, means and limits. Runs inside Triton.
+"""
+
+import importlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, PngImagePlugin
+
+FILTERS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class PictureError(ValueError):
+    """A picture that cannot be used; the message says why."""
+
+
+def read_picture(content: bytes, decode_px: int, max_bytes: int, max_pixels: int) -> Image.Image:
+    """The picture in `content` as 8-bit RGB, upright, transparent pixels on white.
+
+    Args:
+        content: a JPEG or PNG file.
+        decode_px: the shorter side, px, that is wanted; a much larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size, its
+            shorter side never under twice this.
+        max_bytes: of the file.
+        max_pixels: width times height, judged from the header before a pixel is decoded.
+
+    Raises:
+        PictureError: empty, beyond a limit, neither JPEG nor PNG, truncated or damaged.
+    """
+    if not content:
+        raise PictureError("empty file (0 bytes)")
+    if len(content) > max_bytes:
+        raise PictureError(f"too large: {len(content):,} bytes, the limit is {max_bytes:,}")
+    try:
+        if content.startswith(b"\xff\xd8\xff"):
+            image: ImageFile.ImageFile = JpegImagePlugin.JpegImageFile(io.BytesIO(content), "")
+        elif content.startswith(b"\x89PNG\r\n\x1a\n"):
+            image = PngImagePlugin.PngImageFile(io.BytesIO(content), "")
+        else:
+            raise PictureError(f"not an image: wanted JPEG or PNG, found a file that starts with {content[:8]!r}")
+        if image.width * image.height > max_pixels:
+            raise PictureError(f"too many pixels: {image.width} x {image.height}, the limit is {max_pixels:,}")
+        if isinstance(image, JpegImagePlugin.JpegImageFile):
+            image.draft(None, (2 * decode_px, 2 * decode_px))
+        image.load()
+        orientation = _orientation(image)
+        picture = _as_rgb(image)
+        return picture.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else picture
+    except PictureError:
+        raise
+    except Exception as error:  # Pillow's readers raise some fifteen kinds on damaged files
+        damage = "truncated" if "truncat" in str(error).lower() else "damaged"
+        raise PictureError(f"{damage}: {type(error).__name__}: {error}") from error
+
+
+def apply(picture: Image.Image, described: dict) -> np.ndarray:
+    """The input before normalisation, uint8 [H, W, 3]; `described` is the preprocessing in `preprocess.json`."""
+    height, width = described["image_size"]
+    resample = FILTERS[described["interpolation"]]
+    if described["resize"] == "squash":
+        return np.asarray(picture.resize((width, height), resample))
+    scales = width / picture.width, height / picture.height
+    if described["resize"] == "pad":
+        size = [max(1, round(side * min(scales))) for side in picture.size]
+        canvas = Image.new("RGB", (width, height), tuple(round(255 * value) for value in described["mean"]))
+        canvas.paste(picture.resize(size, resample), ((width - size[0]) // 2, (height - size[1]) // 2))
+        return np.asarray(canvas)
+    scale = max(scales) / described["crop_share"]
+    size = [max(least, round(side * scale)) for least, side in zip((width, height), picture.size, strict=True)]
+    left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
+    return np.asarray(picture.resize(size, resample).crop((left, top, left + width, top + height)))
+
+
+def normalise(images_BHWC: np.ndarray, described: dict) -> np.ndarray:
+    """Normalised images, float32 [B, 3, H, W], of uint8 [B, H, W, 3]."""
+    mean, std = (np.array(described[name], dtype=np.float32) * np.float32(255) for name in ("mean", "std"))
+    return np.ascontiguousarray(((images_BHWC.astype(np.float32) - mean) / std).transpose(0, 3, 1, 2))
+
+
+def make_input(contents: list[bytes], settings: dict) -> np.ndarray:
+    """The embedder's input of some files: float32 [B, 3, H, W], or uint8 [B, H, W, 3] for the input `uint8`.
+
+    Args:
+        contents: at least one JPEG or PNG file.
+        settings: what `preprocess.json` says: `preprocessing`, `input` (float, or uint8 or raw where the file normalises
+            inside), `decode_px`, `max_bytes`, `max_pixels`.
+
+    Raises:
+        PictureError: a picture cannot be used; where there are several the message says which.
+    """
+    limits = settings["decode_px"], settings["max_bytes"], settings["max_pixels"]
+    images = []
+    for place, content in enumerate(contents):
+        try:
+            images.append(apply(read_picture(content, *limits), settings["preprocessing"]))
+        except PictureError as error:
+            which = f"picture {place + 1} of {len(contents)}: " if len(contents) > 1 else ""
+            raise PictureError(f"{which}{error}") from error
+    images_BHWC = np.stack(images)
+    if settings["input"] == "uint8":
+        return images_BHWC
+    if settings["input"] == "raw":
+        return np.ascontiguousarray(images_BHWC.transpose(0, 3, 1, 2), dtype=np.float32)
+    return normalise(images_BHWC, settings["preprocessing"])
+
+
+class TritonPythonModel:
+    """The model as Triton's Python backend calls it."""
+
+    def initialize(self, args: dict) -> None:
+        """Reads `preprocess.json`."""
+        self.triton = importlib.import_module("triton_python_backend_utils")
+        self.settings = json.loads(Path(__file__).with_name("preprocess.json").read_text(encoding="utf-8"))
+
+    def execute(self, requests: list) -> list:
+        """One response a request: `input`, or an error for that request alone."""
+        responses = []
+        for request in requests:
+            images = self.triton.get_input_tensor_by_name(request, "image").as_numpy()
+            try:
+                made = make_input([bytes(content) for content in images.reshape(-1)], self.settings)
+            except PictureError as error:
+                said = self.triton.TritonError(str(error), self.triton.TritonError.INVALID_ARG)
+                responses.append(self.triton.InferenceResponse(output_tensors=[], error=said))
+            else:
+                responses.append(self.triton.InferenceResponse([self.triton.Tensor("input", made)]))
+        return responses
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a damaged EXIF block raises anything, and says nothing about the pixels
+        return 1
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit grey by its full range: 65535 becomes 255
+        return Image.fromarray(((np.asarray(image, np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
