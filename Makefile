@@ -30,8 +30,9 @@ help:
 demo: .venv.stamp
 	$(RUN) -m workbench study --data $(DATA)
 
+# A worker a core, one thread each: two libraries that spin for the same cores take several times as long.
 test: lint types browser triton
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 quick: lint
 	$(RUN) -m pytest -m "not slow and not browser"
