@@ -16,6 +16,7 @@ import workbench.headless.study
 from workbench.__main__ import main
 from workbench.headless.processes import find_processes
 from workbench.headless.study import Step
+from workbench.runs.comparison import find_runs
 from workbench.runs.folder import make_run_folder, write_record
 from workbench.runs.record import list_runs, new_record
 
@@ -112,11 +113,17 @@ def test_a_sweep_with_a_failing_point_exits_with_1_and_the_others_stand(
     root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     write_notebook(root, "count", LOG, "assert mode == 'good' or count < 3, 'too many'")
-    code = main(["run", "count", "--sweep", "mode=good,bad", "--sweep", "count=2,3,4", "--jobs", "3"])
+    notebook = str(root / "notebooks" / "count.ipynb")
+    code = main(["run", notebook, "--sweep", "mode=good,bad", "--sweep", "count=2,3,4", "--jobs", "3"])
     runs = list_runs(root / "outputs")
     found = {(record["parameters"]["mode"], record["parameters"]["count"]): record["status"] for _, record in runs}
     assert code == 1
     assert len(runs) == 6
+    (sweep,) = {record["sweep"] for _, record in runs}
+    assert find_runs("", root / "outputs", "count") == [folder for folder, _ in runs][::-1]
+    assert main(["resume", next(folder for folder, record in runs if record["status"] == "failed").name]) == 1
+    assert {record["sweep"] for _, record in list_runs(root / "outputs")} == {sweep}
+    assert "4 of 6 runs are ok" in capfd.readouterr().out
     assert found == {
         ("good", 2): "ok",
         ("good", 3): "ok",
@@ -127,7 +134,6 @@ def test_a_sweep_with_a_failing_point_exits_with_1_and_the_others_stand(
     }
     for folder, record in runs:
         assert (folder / "metrics.json").read_text().count('"value": 0.' + str(record["parameters"]["count"])) == 1
-    assert "4 of 6 runs are ok" in capfd.readouterr().out
     assert main(["runs"]) == 0
     listed = capfd.readouterr().out.splitlines()
     assert sum(line.startswith("failed ") for line in listed) == 2

@@ -43,8 +43,8 @@ def check_metrics(metrics: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "notebook", [name for name in NOTEBOOKS if name != "09_benchmark_speed"]
-)  # its own test is below
+    "notebook", [name for name in NOTEBOOKS if name not in ("07_compare_runs", "09_benchmark_speed")]
+)  # their own tests are below
 def test_a_notebook_runs_on_its_defaults_thinned(notebook: str, tmp_path: Path) -> None:
     done, folders = run_notebook(notebook, tmp_path, smoke=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -141,8 +141,21 @@ def test_stress_limits_on_photographs(grocery_store_root: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
+def test_an_export_that_misses_a_limit_fails_and_leaves_no_bundle(tmp_path: Path) -> None:
+    """96 queries of 12 labels cannot show that int8 loses less than a point: the paired interval is far wider."""
+    done, folders = run_notebook("06_export_tensorrt", tmp_path, smoke=True, precision="int8", runtimes="onnxruntime")
+    assert done.returncode == 1, done.stdout + done.stderr
+    record, metrics = read_run(folders[0])
+    assert record["status"] == "failed"
+    assert "AcceptanceError" in json.dumps(record["error"])
+    check_metrics(metrics)
+    assert "Moved most by onnxruntime" in (folders[0] / "report.html").read_text()
+    assert not {"triton", "deepstream", "model.plan"} & {path.name for path in folders[0].iterdir()}
+
+
+@pytest.mark.slow
 def test_a_built_gallery_keeps_what_was_measured_and_answers(tmp_path: Path) -> None:
-    done, folders = run_notebook("07_build_gallery", tmp_path, smoke=True, embedder="timm:test_resnet", image_size=32)
+    done, folders = run_notebook("10_build_gallery", tmp_path, smoke=True, embedder="timm:test_resnet", image_size=32)
     assert done.returncode == 0, done.stdout + done.stderr
     record, metrics = read_run(folders[0])
     check_metrics(metrics)
@@ -153,6 +166,48 @@ def test_a_built_gallery_keeps_what_was_measured_and_answers(tmp_path: Path) -> 
     assert gallery.about["measured"]["by"] == "queries"
     found = gallery.search_labels(gallery.embedding_ND, 1)
     assert found.label_QK[:, 0].tolist() == gallery.references["label"].tolist()
+
+
+@pytest.mark.slow
+def test_a_sweep_of_trainings_is_compared_on_the_same_queries(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "workbench", "run", "notebooks/02_finetune_trunk.ipynb", "--out", str(tmp_path)]
+    command += ["-p", "smoke=True", "-p", "num_steps=4", "-p", "settings=batch_size=8, num_workers=0"]
+    command += ["--sweep", "depth=2,4", "--sweep", "seed=0,1", "--deadline", "900"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    trained = [read_run(path.parent)[1] for path in sorted(tmp_path.glob("*/run.json"))]
+    done, folders = run_notebook("07_compare_runs", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder,) = [folder for folder in folders if "07_compare_runs" in folder.name]
+    record, metrics = read_run(folder)
+    check_metrics(metrics)
+    facts, name = record["facts"], record["facts"]["headline"]
+    assert len(facts["runs"]) == 4
+    assert len(facts["catalog"]) == 64
+    means = {f"{name}/depth={depth}" for depth in (2, 4)}
+    assert set(metrics) == means | {f"difference/{name}/depth=2 less depth=4"}
+    assert sum(metrics[one]["value"] for one in means) / 2 == pytest.approx(
+        np.mean([one[name]["value"] for one in trained])
+    )
+    difference = metrics[f"{name}/depth=2"]["value"] - metrics[f"{name}/depth=4"]["value"]
+    assert metrics[f"difference/{name}/depth=2 less depth=4"]["value"] == pytest.approx(difference, abs=1e-6)
+    look = {row["question"]: row["verdict"] for row in facts["critical_look"]}
+    assert look["Same queries?"] == look["Same protocol?"] == look["Same trunk?"] == "same"
+    assert look["Whole runs?"] == "trial"
+    report = (folder / "report.html").read_text()
+    assert "Pairs, on the same queries" in report
+    assert "What accuracy costs" in report
+
+
+@pytest.mark.slow
+def test_a_comparison_without_runs_says_which_command_makes_some(tmp_path: Path) -> None:
+    done, folders = run_notebook("07_compare_runs", tmp_path, smoke=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    record, metrics = read_run(folders[0])
+    assert (record["status"], record["facts"]["runs"], metrics) == ("ok", [], {})
+    report = (folders[0] / "report.html").read_text()
+    assert "No run to compare" in report
+    assert "--sweep recipe=" in report
 
 
 def test_wrong_parameters_are_refused_before_anything_is_computed(tmp_path: Path) -> None:
@@ -196,8 +251,8 @@ def test_what_goes_wrong_is_said_plainly_in_record_and_report(tmp_path: Path) ->
 @pytest.mark.parametrize(("trunk", "size_px"), [("open_clip:ViT-S-32-alt", 64), ("timm:vit_small_patch14_dinov2", 42)])
 def test_a_transformer_is_tuned_blockwise_and_then_evaluated(trunk: str, size_px: int, tmp_path: Path) -> None:
     done, folders = run_notebook(
-        "02_finetune_trunk", tmp_path / "tune", smoke=True, embedder=trunk, recipe="retailklip", num_steps=4, batch_size=8,
-        image_height=size_px, image_width=size_px, depth=2, num_workers=0,
+        "02_finetune_trunk", tmp_path / "tune", smoke=True, embedder=trunk, recipe="retailklip", num_steps=4,
+        image_height=size_px, image_width=size_px, depth=2, settings="batch_size=8, num_workers=0",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     record, metrics = read_run(folders[0])

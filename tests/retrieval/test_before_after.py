@@ -11,6 +11,7 @@ from workbench.data.card import read_card
 from workbench.data.catalog import Catalog
 from workbench.models.embedder import Embedder, build_embedder
 from workbench.retrieval.before_after import (
+    changes_hits,
     changes_metrics,
     changes_table,
     compare_embedders,
@@ -20,6 +21,7 @@ from workbench.retrieval.before_after import (
 )
 from workbench.retrieval.identification import IdentificationPlan
 from workbench.retrieval.recognition import RecognitionPlan
+from workbench.runs.hits import save_hits
 
 COLOURS = {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220)}
 
@@ -89,6 +91,13 @@ def test_recognition_before_and_after_on_classes_that_training_never_saw(tmp_pat
     table = changes_table(changes)
     assert table["baseline"].tolist() == [True, False, True, False]
     assert table["value"].tolist() == pytest.approx([1 / 3, 1, 1 / 3, 1])
+    hits = changes_hits(changes)
+    assert list(hits) == ["accuracy@1/shots=1/micro", "accuracy@1/shots=2/micro"]
+    assert hits["accuracy@1/shots=1/micro"].hit_DQ.tolist() == [[1] * 6] * 3
+    assert dict(
+        zip(hits["accuracy@1/shots=2/micro"].query_Q, hits["accuracy@1/shots=2/micro"].label_Q, strict=True)
+    ) == {f"set/query-{label}-{number}.png": label for label in COLOURS for number in range(2)}
+    assert save_hits(tmp_path, hits).is_file()
 
 
 def test_re_identification_before_and_after(tmp_path: Path) -> None:
@@ -101,6 +110,11 @@ def test_re_identification_before_and_after(tmp_path: Path) -> None:
     assert by_name["mAP"].before.value == pytest.approx(1 / 3)
     assert by_name["mAP"].after.value == 1
     assert by_name["mAP"].difference.value == pytest.approx(2 / 3)
+    assert by_name["mAP"].hits.hit_DQ.tolist() == [[1] * 6]
+    assert sorted(by_name["rank-1"].hits.query_Q) == sorted(
+        f"set/query-{label}-{number}.png" for label in COLOURS for number in range(2)
+    )
+    assert save_hits(tmp_path, changes_hits(changes)).is_file()
 
 
 def test_what_training_saw_is_named_so(tmp_path: Path) -> None:

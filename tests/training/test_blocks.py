@@ -10,7 +10,7 @@ from workbench.training.blocks import block_modules, block_of_parameters, blockw
 from workbench.training.recipe import Recipe
 
 RECIPE = Recipe(
-    "test", num_steps=10, learning_rate=1.0, blockwise_decay=0.7, learning_rate_head=3.0, learning_rate_loss=5.0
+    "test", num_steps=10, learning_rate_trunk=1.0, blockwise_decay=0.7, learning_rate_head=3.0, learning_rate_loss=5.0
 )
 
 

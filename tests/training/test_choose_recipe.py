@@ -5,7 +5,7 @@ import pytest
 
 from workbench.data.catalog import Catalog
 from workbench.training.parts import split_for_training
-from workbench.training.recipes import RECIPES, choose_recipe
+from workbench.training.recipes import RECIPES, choose_recipe, read_settings
 
 
 def test_none_leaves_every_field_as_the_recipe_has_it() -> None:
@@ -14,8 +14,8 @@ def test_none_leaves_every_field_as_the_recipe_has_it() -> None:
 
 
 def test_fields_are_set_and_the_length_is_given_once() -> None:
-    recipe = choose_recipe("scratch", num_steps=50, depth=7, learning_rate=1e-3, seed=4)
-    assert (recipe.num_steps, recipe.num_epochs, recipe.depth, recipe.learning_rate, recipe.seed) == (
+    recipe = choose_recipe("scratch", num_steps=50, depth=7, learning_rate_trunk=1e-3, seed=4)
+    assert (recipe.num_steps, recipe.num_epochs, recipe.depth, recipe.learning_rate_trunk, recipe.seed) == (
         50,
         None,
         7,
@@ -69,3 +69,31 @@ def test_validation_is_the_sets_own_or_held_out_of_training() -> None:
     assert set(train.frame["path"]).isdisjoint(val.frame["path"])
     with pytest.raises(ValueError, match="Did you mean 'train'"):
         split_for_training(_catalog(["train"] * 4), "trian", "val", recipe)
+
+
+def test_settings_are_read_as_numbers_words_and_text() -> None:
+    text = 'batch_size=32, ema_decay=0.99, schedule=constant, depth=None, domain_weights="real=1, synthetic=2"'
+    assert read_settings(text) == {
+        "batch_size": 32,
+        "ema_decay": 0.99,
+        "schedule": "constant",
+        "depth": None,
+        "domain_weights": "real=1, synthetic=2",
+    }
+    assert read_settings("") == {}
+    chosen = choose_recipe("scratch", **read_settings("flip_share=0.25, milestones=(0.5, 0.75), schedule=multistep"))
+    assert chosen.augmentation is not None
+    assert (chosen.augmentation.flip_share, chosen.milestones) == (0.25, (0.5, 0.75))
+
+
+@pytest.mark.parametrize(
+    "text", ["batch_size", "batch_size=", "batch_size=1, batch_size=2", "x=__import__('os')", "(1"]
+)
+def test_settings_that_are_not_written_as_fields_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="settings are written like"):
+        read_settings(text)
+
+
+def test_a_setting_that_recipes_do_not_have_is_named() -> None:
+    with pytest.raises(ValueError, match="batchsize"):
+        read_settings("batchsize=3")

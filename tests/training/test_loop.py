@@ -25,7 +25,7 @@ RECIPE = Recipe(
     "test",
     num_steps=8,
     batch_size=12,
-    learning_rate=3e-3,
+    learning_rate_trunk=3e-3,
     learning_rate_head=3e-3,
     learning_rate_loss=3e-3,
     blockwise_decay=0.8,
@@ -99,7 +99,7 @@ def test_the_saved_embedder_is_the_result(catalog: Catalog, embedder: Embedder, 
     saved = load_embedder(tmp_path / "run" / "embedder")
     assert saved.fingerprint() == result.embedder.fingerprint() != embedder.fingerprint()
     provenance = json.loads((tmp_path / "run" / "embedder" / "config.json").read_text())["provenance"]
-    assert provenance["recipe"]["learning_rate"] == 3e-3
+    assert provenance["recipe"]["learning_rate_trunk"] == 3e-3
     assert provenance["step"] == result.best_step
     assert provenance["training"]["train"] == catalog.select("train").fingerprint
     assert provenance["classes"] == [f"sku_{number}" for number in range(6)]
@@ -160,8 +160,8 @@ def test_a_damaged_newest_checkpoint_ends_with_the_same_bits(
 def test_another_training_in_the_folder_is_refused(catalog: Catalog, embedder: Embedder, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         _train(RECIPE, embedder, catalog, tmp_path / "run", on_step=_interrupt_at(3))
-    with pytest.raises(ValueError, match=r"recipe.learning_rate: 0.003 there, 0.001 here"):
-        _train(replace(RECIPE, learning_rate=1e-3), embedder, catalog, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"recipe.learning_rate_trunk: 0.003 there, 0.001 here"):
+        _train(replace(RECIPE, learning_rate_trunk=1e-3), embedder, catalog, tmp_path / "run")
     with pytest.raises(ValueError, match=r"recipe.augmentation.flip_share: 0.0 there, 0.5 here"):
         _train(replace(RECIPE, augmentation=Augmentation(flip_share=0.5)), embedder, catalog, tmp_path / "run")
     other = build_embedder("timm:test_resnet", "random", image_size=(32, 32), seed=1)
@@ -177,8 +177,8 @@ def test_another_training_in_the_folder_is_refused(catalog: Catalog, embedder: E
 def test_a_loss_that_explodes_stops_and_keeps_the_checkpoint(
     catalog: Catalog, embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def poison(optimizer: torch.optim.Optimizer, factor: float) -> None:
-        monkeypatch_set_rates(optimizer, factor)
+    def poison(optimizer: torch.optim.Optimizer, factor: float, frozen: frozenset[str]) -> None:
+        monkeypatch_set_rates(optimizer, factor, frozen)
         if len(rows) == 4:
             with torch.no_grad():
                 optimizer.param_groups[0]["params"][0][:] = math.nan

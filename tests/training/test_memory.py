@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +23,36 @@ def test_parts_that_can_be_counted() -> None:
     assert needed["total"] == pytest.approx(sum(value for name, value in needed.items() if name != "total"))
     averaged = estimate_memory(embedder, replace(RECIPE, ema_decay=0.9), num_classes=1000)
     assert averaged["moving average"] == needed["weights"]
+
+
+def test_what_is_not_trained_costs_no_gradient() -> None:
+    embedder = build_embedder("timm:test_vit", "random", image_size=(32, 32), head="linear", embedding_dim=64)
+    num_head = sum(parameter.numel() for parameter in embedder.head.parameters())
+    recipe = replace(RECIPE, loss="cross_entropy", freeze="trunk", blockwise_decay=1.0)
+    frozen, full = (estimate_memory(embedder, one, num_classes=10) for one in (recipe, replace(recipe, freeze="none")))
+    assert frozen["gradients"] == pytest.approx((num_head + 64 * 10) * 4 / MIB)
+    assert frozen["optimiser"] == 2 * frozen["gradients"]
+    assert frozen["weights"] == full["weights"]
+    assert frozen["activations"] < full["activations"] / 20  # the input of the head and its own normalisation remain
+    assert all(parameter.requires_grad for parameter in embedder.parameters())
+    plain = estimate_memory(embedder, replace(RECIPE, optimizer="sgd"), num_classes=10)
+    assert plain["optimiser"] == plain["gradients"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "num_numbers"),
+    [
+        ({"loss": "triplet"}, 0),
+        ({"loss": "subcenter_arcface", "subcenters": 3}, 3 * 64),
+        ({"loss": "cross_entropy+triplet+center"}, 2 * 64),
+        ({"loss": "arcface", "head": "bnneck", "embedding_dim": 16}, 16),
+    ],
+)
+def test_weights_of_the_loss_are_counted(changes: dict[str, Any], num_numbers: int) -> None:
+    embedder = build_embedder("timm:test_vit", "random", image_size=(32, 32), head="linear", embedding_dim=64)
+    num_weights = sum(parameter.numel() for parameter in embedder.parameters())
+    needed = estimate_memory(embedder, replace(RECIPE, **changes), num_classes=1000)
+    assert needed["gradients"] == pytest.approx((num_weights + 1000 * num_numbers) * 4 / MIB)
 
 
 @pytest.mark.parametrize("name", ["timm:test_vit", "timm:resnet10t"])

@@ -20,13 +20,14 @@ from workbench.data.catalog import Catalog
 from workbench.data.images import load_image
 from workbench.models.device import choose_device
 from workbench.models.embedder import Embedder
+from workbench.models.heads import HeadOutputs
 from workbench.retrieval.embed import embed_catalog
 from workbench.training.loading import load_batches
 from workbench.training.loop import train
-from workbench.training.prepare import prepare, with_head
+from workbench.training.prepare import prepare, ready_embedder
 from workbench.training.recipe import Recipe
 from workbench.training.state import build_state
-from workbench.training.steps import autocast, to_input
+from workbench.training.steps import autocast, compute_outputs
 
 _COMPARED = 3  # steps whose losses are compared; rounding, amplified step by step, parts them later
 
@@ -119,14 +120,15 @@ def time_training(
         return {f"loss {step}": loss for step, loss in enumerate(losses[:_COMPARED], 1)}
 
     def bare(name: str, threads: int) -> Answer:
-        state = build_state(with_head(copy.deepcopy(embedder), recipe), recipe, len(data.class_names), chosen)
+        own = ready_embedder(copy.deepcopy(embedder), recipe)
+        state = build_state(own, recipe, np.bincount(data.sampler.label_N), chosen)
         losses, ticks = [], []
         torch.set_num_threads(threads)
         for images_NHWC, label_N in batches:
             state.optimizer.zero_grad(set_to_none=True)
             with autocast(chosen, recipe.amp):
-                embedding_ND = state.embedder(to_input(state.embedder, images_NHWC.to(chosen)))
-            loss = state.model["loss"](embedding_ND.float(), label_N.to(chosen))
+                outputs = compute_outputs(state.embedder, images_NHWC.to(chosen))
+            loss = state.model["loss"](HeadOutputs(*(one.float() for one in outputs)), label_N.to(chosen))
             loss.backward()
             state.optimizer.step()
             losses.append(float(loss.detach()))

@@ -1,6 +1,6 @@
 """An embedder as an ONNX file that was compared with torch before anybody sees it.
 
-Axes: B images of a batch, D the embedding's width; NCHW and NHWC as usual.
+Axes: B images of a batch, D the embedding's width, C classes of a classifier; NCHW and NHWC as usual.
 """
 
 import copy
@@ -10,7 +10,7 @@ import tempfile
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import onnx
@@ -21,6 +21,7 @@ from workbench.data.catalog import Catalog
 from workbench.export.folder import DESCRIBED, FORMAT, FORMAT_VERSION, MODEL, ExportError, write_described
 from workbench.export.sessions import answer_apart
 from workbench.models.embedder import Embedder
+from workbench.models.heads import head_outputs, takes_map
 from workbench.runs.files import new_folder
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -31,12 +32,14 @@ LIMITS: dict[str, dict[str, float]] = {
     "fp32": {"min_cosine": 0.999999, "max_difference": 1e-5},
     "fp16": {"min_cosine": 0.9999, "max_difference": float("inf")},
 }
+# Probabilities, largest difference: a logit is up to 64 times a cosine, so in fp16 what an embedding may lose moves them far.
+PROBS_LIMITS = {"fp32": 1e-4, "fp16": float("inf")}
 CHECKED_BATCHES = (1, 3)
 EXTERNAL_ABOVE_BYTES = 1_900_000_000  # a protobuf ends at 2 GB, and the graph wants room too
 
 
 class _Exported(nn.Module):
-    """What the file computes: from the input as it is fed to embeddings, float32 [B, D]."""
+    """What the file computes: from the input as it is fed to embeddings, float32 [B, D], and to probabilities [B, C]."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -45,19 +48,22 @@ class _Exported(nn.Module):
         super().__init__()
         whole = copy.deepcopy(embedder).cpu().float().eval()
         self.trunk = whole.trunk.half() if precision == "fp16" else whole.trunk
-        self.head = whole.head
+        self.head, self.classifier = whole.head, whole.classifier
         self.half_trunk, self.input_kind, self.normalised = precision == "fp16", input_kind, normalised
         self.register_buffer("mean", torch.tensor(embedder.preprocessing.mean).mul(255))
         self.register_buffer("std", torch.tensor(embedder.preprocessing.std).mul(255))
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> tuple[torch.Tensor, ...]:
         if self.input_kind == "uint8":  # cast before permute: TensorRT refuses a transposed uint8
             input = ((input.float() - self.mean) / self.std).permute(0, 3, 1, 2)
         elif self.input_kind == "raw":
             input = (input - self.mean[:, None, None]) / self.std[:, None, None]
-        features = self.trunk(input.half() if self.half_trunk else input).float()
-        embedding_BD = self.head(features)
-        return nn.functional.normalize(embedding_BD, dim=1) if self.normalised else embedding_BD
+        look = self.trunk.feature_map if takes_map(self.head) else self.trunk
+        outputs = head_outputs(self.head, look(input.half() if self.half_trunk else input).float())
+        embedding_BD = nn.functional.normalize(outputs.embedding, dim=1) if self.normalised else outputs.embedding
+        if self.classifier is None:
+            return (embedding_BD,)
+        return embedding_BD, self.classifier(outputs.classified).softmax(dim=1)
 
 
 def export_onnx(
@@ -73,8 +79,9 @@ def export_onnx(
 ) -> Path:
     """The exported folder, written whole or not at all: model.onnx and export.json, which the file's metadata repeats.
 
-    The file's input is `input`, of a batch of any size; its output is `embeddings`, float32 [B, D]. Before the folder
-    gets its name, onnxruntime's answers at batch 1 and 3 are held against torch in fp32 (`LIMITS`).
+    The file's input is `input`, of a batch of any size; its output is `embeddings`, float32 [B, D], and of an embedder with
+    a classifier `probs` after it, float32 [B, C], whose class names export.json has as `classes`. Before the folder gets
+    its name, onnxruntime's answers at batch 1 and 3 are held against torch in fp32 (`LIMITS`, `PROBS_LIMITS`).
 
     Args:
         embedder: on any device; it stays as it is.
@@ -162,6 +169,7 @@ def _describe(
         "opset": OPSETS[precision],
         "versions": {name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")},
         "about": about or {},
+        **({"classes": list(embedder.classes)} if embedder.classifier is not None else {}),
     }
 
 
@@ -179,7 +187,7 @@ def _write_model(exported: _Exported, model: Path, described: dict[str, Any]) ->
             opset_version=described["opset"],
             dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
             input_names=["input"],
-            output_names=["embeddings"],
+            output_names=["embeddings", "probs"] if exported.classifier is not None else ["embeddings"],
             verbose=False,
         )
     except (torch.onnx.errors.OnnxExporterError, torch.onnx.errors.UnsupportedOperatorError) as error:
@@ -227,7 +235,7 @@ def _check_answers(embedder: Embedder, exported: _Exported, model: Path, precisi
     as_exported = not exported.half_trunk and exported.input_kind == "float"
     reference = exported if as_exported else _Exported(embedder, "fp32", "float", exported.normalised)
     with torch.inference_mode():
-        expected = [cast("torch.Tensor", reference(batch)).numpy() for batch in floats]
+        expected = [[answer.numpy() for answer in reference(batch)] for batch in floats]
     fed = {
         "float": [batch.numpy() for batch in floats],
         "uint8": images,
@@ -235,7 +243,7 @@ def _check_answers(embedder: Embedder, exported: _Exported, model: Path, precisi
     }[exported.input_kind]
     found = answer_apart(model, fed, half=precision == "fp16")
     limits, figures = LIMITS[precision], {}
-    for size, expected_BD, found_BD in zip(CHECKED_BATCHES, expected, found, strict=True):
+    for size, (expected_BD, *_), found_BD in zip(CHECKED_BATCHES, expected, found, strict=True):
         differ = compare_answers(expected_BD, found_BD)
         if not (differ["min_cosine"] >= limits["min_cosine"] and differ["max_difference"] <= limits["max_difference"]):
             raise ExportError(
@@ -244,6 +252,16 @@ def _check_answers(embedder: Embedder, exported: _Exported, model: Path, precisi
                 f"{limits['max_difference']:.0e}), in {precision} by onnxruntime {version('onnxruntime')}. Nothing was kept."
             )
         figures[f"batch_{size}"] = differ
+    if exported.classifier is not None:
+        found = answer_apart(model, fed, half=precision == "fp16", output=1)
+        for size, (_, expected_BC), found_BC in zip(CHECKED_BATCHES, expected, found, strict=True):
+            difference = compare_answers(expected_BC, found_BC)["max_difference"]
+            if not difference <= PROBS_LIMITS[precision]:
+                raise ExportError(
+                    f"The exported file's probabilities differ from torch's by up to {difference:.2e} at batch {size} (wanted at "
+                    f"most {PROBS_LIMITS[precision]:.0e}), in {precision} by onnxruntime {version('onnxruntime')}. Nothing was kept."
+                )
+            figures[f"batch_{size}"]["max_difference_of_probs"] = difference
     return figures
 
 

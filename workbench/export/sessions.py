@@ -24,7 +24,7 @@ Session = Callable[[np.ndarray], np.ndarray]
 
 
 def open_session(
-    model: Path, runtime: str = "onnxruntime", num_threads: int | None = None, half: bool = False
+    model: Path, runtime: str = "onnxruntime", num_threads: int | None = None, half: bool = False, output: int = 0
 ) -> Session:
     """A function from a batch, as the file's input wants it, to embeddings, float32 [B, D].
 
@@ -33,6 +33,7 @@ def open_session(
         runtime: onnxruntime or openvino, on the CPU; or tensorrt, on a GPU, see `tensorrt_session.open_plan`.
         num_threads: threads of one call on the CPU; None is one a core.
         half: the file computes in fp16; a plan knows by itself.
+        output: of the ONNX file; 0 is the embeddings, 1 the class probabilities where it has them. A plan has one.
 
     Raises:
         ValueError: another runtime, or num_threads below 1.
@@ -48,7 +49,7 @@ def open_session(
     package = _package(runtime)
     opened = {"onnxruntime": _open_onnxruntime, "openvino": _open_openvino}[runtime]
     try:
-        return opened(package, model, num_threads, half)
+        return opened(package, model, num_threads, half, output)
     except Exception as error:  # each runtime has kinds of its own; all mean that the file cannot be run
         raise ExportError(
             f"{runtime} {version(runtime)} cannot open {model}: {_first_line(error)} Export the embedder again, or take "
@@ -57,9 +58,9 @@ def open_session(
 
 
 def answer_apart(
-    model: Path, batches: list[np.ndarray], runtime: str = "onnxruntime", half: bool = False
+    model: Path, batches: list[np.ndarray], runtime: str = "onnxruntime", half: bool = False, output: int = 0
 ) -> list[np.ndarray]:
-    """Embeddings of some batches, computed in a process of its own: a crash of the runtime is an error, not the end.
+    """Embeddings, or another output, of some batches, computed in a process of its own: a crash of the runtime is an error, not the end.
 
     Raises:
         ExportError: that process died or failed; the message has its last words.
@@ -69,7 +70,7 @@ def answer_apart(
         np.savez(given, *batches)
         command = [sys.executable, "-m", "workbench.export.sessions", str(model), str(given), str(answered)]
         done = subprocess.run(
-            [*command, "--runtime", runtime, *(["--half"] if half else [])],
+            [*command, "--runtime", runtime, "--output", str(output), *(["--half"] if half else [])],
             capture_output=True,
             text=True,
             check=False,
@@ -82,7 +83,7 @@ def answer_apart(
             return [arrays[f"arr_{number}"] for number in range(len(batches))]
 
 
-def _open_onnxruntime(package: ModuleType, model: Path, num_threads: int | None, half: bool) -> Session:
+def _open_onnxruntime(package: ModuleType, model: Path, num_threads: int | None, half: bool, output: int) -> Session:
     options = package.SessionOptions()
     options.log_severity_level = 3
     if num_threads is not None:
@@ -92,15 +93,15 @@ def _open_onnxruntime(package: ModuleType, model: Path, num_threads: int | None,
     session = package.InferenceSession(
         str(model), options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled
     )
-    name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
+    name, wanted = session.get_inputs()[0].name, session.get_outputs()[output].name
 
     def answer(batch: np.ndarray) -> np.ndarray:
-        return np.asarray(session.run([output], {name: batch})[0], dtype=np.float32)
+        return np.asarray(session.run([wanted], {name: batch})[0], dtype=np.float32)
 
     return answer
 
 
-def _open_openvino(package: ModuleType, model: Path, num_threads: int | None, half: bool) -> Session:
+def _open_openvino(package: ModuleType, model: Path, num_threads: int | None, half: bool, output: int) -> Session:
     # without the hint OpenVINO computes in bf16 where the CPU has it
     settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     if num_threads is not None:
@@ -109,7 +110,7 @@ def _open_openvino(package: ModuleType, model: Path, num_threads: int | None, ha
     request = compiled.create_infer_request()
 
     def answer(batch: np.ndarray) -> np.ndarray:
-        return np.array(request.infer({0: batch})[0], dtype=np.float32)
+        return np.array(request.infer({0: batch})[output], dtype=np.float32)
 
     return answer
 
@@ -135,8 +136,9 @@ def _main() -> None:
     parser.add_argument("answered", type=Path)
     parser.add_argument("--runtime", default="onnxruntime")
     parser.add_argument("--half", action="store_true")
+    parser.add_argument("--output", type=int, default=0)
     asked = parser.parse_args()
-    session = open_session(asked.model, asked.runtime, half=asked.half)
+    session = open_session(asked.model, asked.runtime, half=asked.half, output=asked.output)
     with np.load(asked.given) as given:
         np.savez(asked.answered, *(session(given[name]) for name in given.files))
 

@@ -99,6 +99,8 @@ def build_engine(
         raise ExportError(f"{package} cannot read {model}: {parser_words(parser) or _last_words(log)}")
     if not network.num_layers:  # the parser takes much that is no model for an empty one
         raise ExportError(f"{package} finds no network in {model}: the file is corrupt or no ONNX file; export again.")
+    while network.num_outputs > 1:  # class probabilities: a plan answers with embeddings alone
+        network.unmark_output(network.get_output(network.num_outputs - 1))
     profile = trt_builder.create_optimization_profile()
     given = fill_profile(network, profile, batches)
     parsed = time.perf_counter()

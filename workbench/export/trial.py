@@ -130,7 +130,10 @@ def build_gallery(tried: Tried, exported: ExportedEmbedder, source: str) -> Gall
     """
     references = tried.references
     gallery = Gallery.build(
-        references.embedding_ND, references.catalog.labels, references.catalog.frame["path"], f"built from {source}"
+        references.embedding_ND,
+        references.catalog.labels,
+        references.catalog.frame["path"].tolist(),
+        f"built from {source}",
     )
     gallery.about |= {"embedder": exported.fingerprint(), "embedder_described": describe_embedder(exported)}
     measure_gallery(gallery, tried.queries, f"queries of {source}")

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -44,6 +45,7 @@ class _Job:
     say: Say
     folder: Path | None = None
     earlier: tuple[dict[str, Any], ...] = ()
+    sweep: str | None = None
 
 
 def print_line(text: str) -> None:
@@ -76,7 +78,8 @@ def run_many(
 
     Everything is checked before the first kernel starts. With several jobs each kernel gets its share of the cores,
     unless OMP_NUM_THREADS says otherwise. Ctrl-C, SIGTERM and SIGHUP cancel: what runs is ended and recorded, what has not
-    begun gets no folder. Called from another thread than the main one, signals stay as they are.
+    begun gets no folder. Called from another thread than the main one, signals stay as they are. Several runs share a word
+    in their records, `sweep`, by which notebook 07 finds them.
 
     Args:
         runs: notebook and given parameters (text is read as the wanted type) of each run.
@@ -96,6 +99,7 @@ def run_many(
     out = (out or outputs_folder()).resolve()
     jobs = min(jobs, max(len(runs), 1))
     num_threads = max(1, len(os.sched_getaffinity(0)) // jobs) if jobs > 1 else None
+    sweep = secrets.token_hex(4) if len(runs) > 1 else None
     prepared, mistakes = [], []
     for notebook, given in runs:
         try:
@@ -105,7 +109,7 @@ def run_many(
             mistakes.append(str(error))
             continue
         changed = {name: values[name] for name in given}
-        prepared.append(_Job(notebook.resolve(), changed, values, out, deadline_s, num_threads, say))
+        prepared.append(_Job(notebook.resolve(), changed, values, out, deadline_s, num_threads, say, sweep=sweep))
     if mistakes:
         raise ParameterError("\n".join(dict.fromkeys(mistakes)))
     with _cancelled_by_signals() as cancelled, ThreadPoolExecutor(jobs) as pool:
@@ -144,7 +148,8 @@ def resume_run(folder: Path, *, deadline_s: float | None = None, say: Say = prin
     kept = ("status", "started", "ended", "seconds", "error")
     earlier = (*record.get("earlier", []), {name: record.get(name) for name in kept})
     make_reserve(folder)
-    job = _Job(notebook, values, values, folder.parent, deadline_s, None, say, folder.resolve(), earlier)
+    again = folder.resolve()
+    job = _Job(notebook, values, values, folder.parent, deadline_s, None, say, again, earlier, record.get("sweep"))
     with _cancelled_by_signals() as cancelled:
         return _run(job, cancelled) or folder
 
@@ -170,6 +175,8 @@ def _run(job: _Job, cancelled: threading.Event) -> Path | None:
     began = new_record(job.notebook) | {"parameters": job.parameters, "seed": job.parameters.get("seed")}
     if job.earlier:
         began["earlier"] = list(job.earlier)
+    if job.sweep:
+        began["sweep"] = job.sweep
     write_record(folder, began)
     changed = " ".join(f"{name}={value}" for name, value in job.given.items())
     job.say(f"{label} begins  {changed}".rstrip())

@@ -28,7 +28,7 @@ class Step:
 
 
 # People and animals are upright and as good mirrored as not; products carry text.
-UPRIGHT = {"image_height": 128, "image_width": 64, "flip_share": 0.5}
+UPRIGHT = {"image_height": 128, "image_width": 64, "settings": "flip_share=0.5"}
 WALKS: dict[str, tuple[Step, ...]] = {
     "recognition": (Step("01_audit_dataset"), Step("02_finetune_trunk"), Step("03_evaluate_few_shot", tuned=True)),
     "reid": (Step("01_audit_dataset"), Step("02_finetune_trunk", UPRIGHT), Step("04_evaluate_reid", tuned=True)),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from workbench.models.heads import build_head
+from workbench.models.classifier import Classifier, empty_classifier
+from workbench.models.heads import HeadOutputs, build_head, head_outputs, takes_map
 from workbench.models.preprocessing import Preprocessing, ResizeMode
 from workbench.models.trunk import Trunk, build_trunk
 from workbench.runs.files import new_folder, write_json
@@ -18,24 +20,73 @@ FORMAT_VERSION = 1
 
 
 class Embedder(nn.Module):
-    """Images in, unit-length embeddings out.
+    """Images in, unit-length embeddings out; class probabilities too, where a training left its classifier.
 
     Attributes:
         trunk, head: the two modules.
         preprocessing: from a decoded image to the trunk's input.
         embedding_dim: width of the embedding.
         described: how it was built (trunk name, pooling, head); saved with it.
+        classifier: from what the head shows a classifier to logits, or None; saved with it.
+        classes: the classifier's class names in its order; empty without one.
     """
+
+    classifier: Classifier | None
 
     def __init__(self, trunk: Trunk, head: nn.Module, preprocessing: Preprocessing, described: dict[str, Any]) -> None:
         super().__init__()
         self.trunk, self.head = trunk, head
         self.preprocessing, self.described = preprocessing, described
         self.embedding_dim: int = described["embedding_dim"]
+        self.classifier = None
+        self.classes: tuple[str, ...] = ()
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """Embeddings, float [N, embedding_dim], rows of length 1, of normalised images, float [N, 3, H, W]."""
-        return nn.functional.normalize(self.head(self.trunk(images_NCHW)), dim=1)
+        return nn.functional.normalize(self.head(self.features(images_NCHW)), dim=1)
+
+    def features(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        """What the head takes: the trunk's features [N, F], or for an lca head its last map [N, C, h, w]."""
+        return self.trunk.feature_map(images_NCHW) if takes_map(self.head) else self.trunk(images_NCHW)
+
+    def outputs(self, images_NCHW: torch.Tensor) -> HeadOutputs:
+        """What the losses of a training see of normalised images; nothing of it has length 1."""
+        return head_outputs(self.head, self.features(images_NCHW))
+
+    def classify(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        """Probabilities, float32 [N, C], rows sum to 1, of normalised images, in the order of `classes`.
+
+        Raises:
+            ValueError: the embedder has no classifier.
+        """
+        if self.classifier is None:
+            raise ValueError(
+                "This embedder has no classifier: it was not trained with one (a triplet loss alone has none). "
+                "Recognise by the nearest references of a gallery instead."
+            )
+        logits_NC: torch.Tensor = self.classifier(self.outputs(images_NCHW).classified)
+        return logits_NC.softmax(dim=1)
+
+    @property
+    def classified_dim(self) -> int:
+        """Width of what a classifier sees."""
+        return int(getattr(self.head, "classified_dim", self.embedding_dim))
+
+    def attach_classifier(self, classifier: Classifier | None, classes: Sequence[str] = ()) -> None:
+        """Keeps a classifier and its class names from now on; None takes them off.
+
+        Raises:
+            ValueError: not one name a class, a name twice, or a width that the head does not give.
+        """
+        names = tuple(str(name) for name in classes)
+        num_classes = 0 if classifier is None else classifier.num_classes
+        if len(names) != num_classes or len(set(names)) != num_classes:
+            raise ValueError(f"{num_classes} classes want as many different names; found {len(names)}: {names[:5]}.")
+        if classifier is not None and classifier.weight.shape[-1] != self.classified_dim:
+            raise ValueError(
+                f"The classifier takes {classifier.weight.shape[-1]} features, the head gives {self.classified_dim}."
+            )
+        self.classifier, self.classes = classifier, names
 
     def fingerprint(self) -> str:
         """A sha256 over weights, architecture and preprocessing: two embedders with one fingerprint answer alike."""
@@ -66,7 +117,14 @@ class Embedder(nn.Module):
         return folder
 
     def _config(self) -> dict[str, Any]:
-        return {"format_version": FORMAT_VERSION, **self.described, "preprocessing": self.preprocessing.to_dict()}
+        config: dict[str, Any] = {
+            "format_version": FORMAT_VERSION,
+            **self.described,
+            "preprocessing": self.preprocessing.to_dict(),
+        }
+        if self.classifier is not None:
+            config |= {"classifier": self.classifier.describe(), "classes": list(self.classes)}
+        return config
 
 
 def build_embedder(
@@ -79,6 +137,8 @@ def build_embedder(
     embedding_dim: int | None = None,
     resize: ResizeMode = "squash",
     seed: int = 0,
+    last_stride: int = 2,
+    neck_feature: str = "after",
 ) -> Embedder:
     """An embedder in evaluation mode, from a trunk string (see `trunk.build_trunk`) and a head (see `heads.build_head`).
 
@@ -87,23 +147,43 @@ def build_embedder(
         trunk_weights: `pretrained`, `random`, or a local file.
         image_size: height and width, px; None is the trunk's own.
         pooling: default, class, mean or both.
-        head: identity or linear; a linear head starts from random weights.
+        head: identity, linear, bnneck, adaptors or lca; all but the first start from random weights.
         embedding_dim: width of the embedding; None is the trunk's width.
         resize: squash, crop or pad (see `Preprocessing`).
         seed: of all random weights.
+        last_stride: 1 or 2, of a timm ResNet (see `trunk.build_trunk`).
+        neck_feature: after or before, of a bnneck head (see `heads.BNNeck`).
     """
-    built = build_trunk(trunk, trunk_weights, image_size, pooling, seed)
+    built = build_trunk(trunk, trunk_weights, image_size, pooling, seed, last_stride)
+    described: dict[str, Any] = {"trunk": trunk, "pooling": pooling, "num_features": built.num_features}
+    described |= {"head": "identity", "embedding_dim": built.num_features}
+    if last_stride != 2:  # a trunk as its library has it says nothing, so that older fingerprints stay valid
+        described["last_stride"] = last_stride
+    embedder = Embedder(built, nn.Identity(), built.preprocessing.resized(resize), described)
+    return replace_head(embedder, head, embedding_dim, neck_feature=neck_feature, seed=seed).eval()
+
+
+def replace_head(
+    embedder: Embedder, kind: str, embedding_dim: int | None = None, *, neck_feature: str = "after", seed: int = 0
+) -> Embedder:
+    """The embedder with a new head from random weights, changed in place; a classifier of the old head is taken off.
+
+    Args:
+        embedder: on any device; the new head is on the CPU.
+        kind, embedding_dim, neck_feature: see `heads.build_head`.
+        seed: of the random weights.
+    """
+    num_inputs = embedder.trunk.count_map_channels() if takes_map(kind) else embedder.trunk.num_features
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head_module = build_head(head, built.num_features, embedding_dim)
-    described = {
-        "trunk": trunk,
-        "pooling": pooling,
-        "head": head,
-        "num_features": built.num_features,
-        "embedding_dim": embedding_dim or built.num_features,
-    }
-    return Embedder(built, head_module, built.preprocessing.resized(resize), described).eval()
+        embedder.head = build_head(kind, num_inputs, embedding_dim, neck_feature)
+    width = embedding_dim or num_inputs
+    kept = {name: value for name, value in embedder.described.items() if name != "neck_feature"}
+    neck = {"neck_feature": neck_feature} if kind == "bnneck" else {}
+    embedder.described = {**kept, "head": kind, "embedding_dim": width, **neck}
+    embedder.embedding_dim = width
+    embedder.attach_classifier(None)
+    return embedder
 
 
 def load_embedder(folder: Path | str) -> Embedder:
@@ -133,8 +213,12 @@ def load_embedder(folder: Path | str) -> Embedder:
         pooling=config["pooling"],
         head=config["head"],
         embedding_dim=config["embedding_dim"],
+        last_stride=config.get("last_stride", 2),
+        neck_feature=config.get("neck_feature", "after"),
     )
     embedder.preprocessing = preprocessing
+    if "classifier" in config:
+        embedder.attach_classifier(empty_classifier(config["classifier"]), config["classes"])
     try:
         embedder.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"), strict=True)
     except (RuntimeError, safetensors.SafetensorError) as error:

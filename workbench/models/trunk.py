@@ -176,7 +176,7 @@ def _build_open_clip(model: str, weights: str, image_size: tuple[int, int] | Non
     if weights == "pretrained":
         if not tag:
             raise ValueError(f"Name the weights: open_clip:{architecture}/TAG, TAG one of {', '.join(tags) or 'none'}.")
-        with _downloading(f"open_clip:{model}"):
+        with downloading(f"open_clip:{model}"):
             tower = open_clip.create_model(architecture, pretrained=tag, force_image_size=image_size).visual
     else:
         vision = copy.deepcopy(config["vision_cfg"])
@@ -218,7 +218,7 @@ def _build_timm(model: str, weights: str, image_size: tuple[int, int] | None) ->
     if weights == "pretrained":
         if config is None or not config.has_weights:
             raise ValueError(f"timm has no pretrained weights for {model!r}; use weights='random' or a local file.")
-        with _downloading(f"timm:{model}"):
+        with downloading(f"timm:{model}"):
             tower = timm.create_model(model, pretrained=True, **arguments)
     elif weights == "random":
         tower = timm.create_model(model, pretrained=False, **arguments)
@@ -245,7 +245,7 @@ def _build_timm(model: str, weights: str, image_size: tuple[int, int] | None) ->
 
 
 @contextmanager
-def _downloading(name: str) -> Iterator[None]:
+def downloading(name: str) -> Iterator[None]:
     """Turns the libraries' many ways of having no network into one line; their own messages stay out of the log."""
     logging.disable(logging.ERROR)
     try:

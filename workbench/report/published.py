@@ -1,5 +1,6 @@
 """Published figures of the systems that the workbench is held against, each with the conditions it was measured under."""
 
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -102,6 +103,37 @@ def published_identification() -> pd.DataFrame:
     values = table.pivot_table(index=keys, columns="metric", values="value", aggfunc="first", sort=False).reset_index()
     metrics = [name for name in values.columns if name not in keys]
     return values[["system", "setting", "data", *metrics, "conditions"]].rename_axis(columns=None)
+
+
+def published_like(metric: str) -> pd.DataFrame:
+    """Published values of the quantity that a metric of ours names; a row a value, none where nothing fits.
+
+    `accuracy@1/shots=K/...` is held against accuracies with K references per class, `shots=all` against the one with the most
+    references of each system and data set; `mAP` and `rank-K` against re-identification results. Columns `system` (with its
+    trunk), `data`, `value` fraction, `condition` (data, domains, setting), `note`, `source`.
+
+    Args:
+        metric: a name in metrics.json; a prefix such as `seen/` and a suffix such as `/references=...` change nothing.
+    """
+    table = published_results()
+    shots = re.search(r"(?:^|/)accuracy@1/shots=(\d+|all)(?:/|$)", metric)
+    if shots:
+        table = table[(table["metric"] == "accuracy") & table["shots"].notna()]
+        most = table.groupby(["system", "dataset_or_setting"])["shots"].transform("max")
+        table = table[table["shots"] == (most if shots[1] == "all" else int(shots[1]))]
+    else:
+        table = table[(table["task"] == "reid") & (table["metric"] == metric.rpartition("/")[2])]
+    found = pd.DataFrame(
+        {
+            "system": table["system"] + ", " + table["trunk"],
+            "data": table["dataset_or_setting"],
+            "value": table["value"],
+            "condition": [f"{_condition(row)}, {row['condition']}" for row in table.to_dict("records")],
+            "note": table["note"],
+            "source": table["source"],
+        }
+    )
+    return found.reset_index(drop=True)
 
 
 def _condition(row: Mapping[Hashable, Any]) -> str:

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from workbench.report.style import OKABE_ITO, SYMBOLS, escaped, finish, interval_bars, mark_line, need_columns, span
 
 _MAX_POINTS = 2000
+_DASHES = ("solid", "dash", "dot", "dashdot")
 
 
 def training_curve(history: pd.DataFrame, column: str, title: str, unit: str, subtitle: str = "") -> go.Figure:
@@ -164,4 +165,46 @@ def images_before_after(
     finish(figure, "Images per class, before and after balancing", notes, 380)
     figure.update_xaxes(title_text="class, by rank (largest first)")
     figure.update_yaxes(title_text="images per class and epoch (count)", rangemode="tozero")
+    return figure
+
+
+def interpolation_curve(
+    table: pd.DataFrame, subtitle: str = "", *, value_title: str = "share of right answers (%)"
+) -> go.Figure:
+    """A line for each question over the share of the trained weights, with intervals: 0 is before, 1 is after training.
+
+    Args:
+        table: columns `share` (0 to 1), `question`, `value`, `low`, `high` (fractions), `n` (queries).
+        subtitle: the protocol in words.
+        value_title: what the values are.
+
+    Raises:
+        ValueError: `table` is empty, or a column is missing.
+    """
+    need_columns(table, ("share", "question", "value", "low", "high", "n"), "table")
+    if table.empty:
+        raise ValueError("Wanted the values of at least one share, found none.")
+    figure = go.Figure()
+    groups = list(table.groupby("question", sort=False))
+    for index, (question, rows) in enumerate(groups):
+        values, lows, highs = (rows[column].astype("float64").to_numpy() for column in ("value", "low", "high"))
+        figure.add_scatter(
+            x=rows["share"] + 0.006 * (index - (len(groups) - 1) / 2),  # so that intervals do not cover each other
+            y=values,
+            name=escaped(question),
+            mode="lines+markers",
+            marker={"size": 8, "symbol": SYMBOLS[index % len(SYMBOLS)]},
+            line={"width": 2.5, "color": OKABE_ITO[index % len(OKABE_ITO)], "dash": _DASHES[index % len(_DASHES)]},
+            error_y=interval_bars(values, lows, highs),
+            customdata=rows[["share", "low", "high"]],
+            hovertemplate="share %{customdata[0]}: %{y:.1%} [%{customdata[1]:.1%}, %{customdata[2]:.1%}]",
+        )
+    notes = [
+        subtitle,
+        f"n = {span(table['n'])} queries. Bars: 95 % intervals. A share chosen on these queries promises more than it keeps",
+    ]
+    finish(figure, "Between the weights before and after training", notes, 380 + 20 * len(groups))
+    figure.update_layout(showlegend=True)
+    figure.update_xaxes(title_text="share of the trained weights (0 = before, 1 = after)", tickformat=".1f")
+    figure.update_yaxes(title_text=escaped(value_title), tickformat=".0%", rangemode="tozero")
     return figure

@@ -17,9 +17,16 @@ from workbench.retrieval.identification import (
     evaluate_identification,
     plan_identification,
 )
-from workbench.retrieval.recognition import RecognitionPlan, evaluate_references, name_metrics, plan_recognition
+from workbench.retrieval.query_hits import query_names
+from workbench.retrieval.recognition import (
+    RecognitionPlan,
+    evaluate_references,
+    name_metrics,
+    plan_recognition,
+)
 from workbench.retrieval.reid_protocol import ReidProtocol
 from workbench.retrieval.stats import Metric, cluster_interval, paired_difference
+from workbench.runs.hits import Hits
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class Change:
         question: what it answers, in words.
         before, after: the two numbers.
         difference: after less before, paired by query and draw.
+        hits: what each query gave after, for comparing runs later (`runs.hits.save_hits`).
     """
 
     name: str
@@ -38,6 +46,7 @@ class Change:
     before: Metric
     after: Metric
     difference: Metric
+    hits: Hits
 
 
 def evaluation_plan(
@@ -88,10 +97,12 @@ def compare_embedders(
     if isinstance(plan, IdentificationPlan):
         return _compare_identification(plan, before, after, classes, **options)
     protocol = FewShotProtocol(draws=draws, seed=seed)
-    results = [_recognise(plan, embedder, protocol, **options) for embedder in (before, after)]
+    (first_results, _), (second_results, asked) = (
+        _recognise(plan, embedder, protocol, **options) for embedder in (before, after)
+    )
     changes = []
-    for reference_set, first in results[0].items():
-        second = results[1][reference_set]
+    for reference_set, first in first_results.items():
+        second = second_results[reference_set]
         for shots in dict.fromkeys((first.protocol.shots[0], first.protocol.shots[-1])):
             measure = f"accuracy@1/shots={shots}"
             (name,) = name_metrics({f"{measure}/micro": first.metrics[f"{measure}/micro"]}, plan, reference_set)
@@ -108,6 +119,7 @@ def compare_embedders(
                         first.hit_labels,
                         protocol=f"tuned less untuned, paired by query and draw; {first.protocol.describe(shots)}",
                     ),
+                    Hits(query_names(asked)[second.hit_queries], second.hit_labels, second.hits[measure]),
                 )
             )
     return changes
@@ -123,11 +135,22 @@ def changes_table(changes: Sequence[Change]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["label", "value", "low", "high", "n", "baseline"])
 
 
+def differences_table(changes: Sequence[Change]) -> pd.DataFrame:
+    """One row a change, in words: question, untuned, tuned, difference."""
+    rows = [(one.question, str(one.before), str(one.after), str(one.difference)) for one in changes]
+    return pd.DataFrame(rows, columns=["question", "untuned", "tuned", "difference"])
+
+
 def changes_metrics(changes: Sequence[Change]) -> dict[str, Metric]:
     """Every number by name: the tuned one plainly, the others under `untuned/` and `difference/`."""
     metrics = {change.name: change.after for change in changes}
     metrics |= {f"untuned/{change.name}": change.before for change in changes}
     return metrics | {f"difference/{change.name}": change.difference for change in changes}
+
+
+def changes_hits(changes: Sequence[Change]) -> dict[str, Hits]:
+    """What each query gave after, by metric, as `runs.hits.save_hits` keeps it."""
+    return {change.name: change.hits for change in changes}
 
 
 def validation_table(validation_images: pd.DataFrame) -> pd.DataFrame:
@@ -145,21 +168,23 @@ def validation_table(validation_images: pd.DataFrame) -> pd.DataFrame:
 
 def _recognise(
     plan: RecognitionPlan, embedder: Embedder, protocol: FewShotProtocol, **options: Any
-) -> dict[str, FewShotResult]:
+) -> tuple[dict[str, FewShotResult], Catalog]:
+    """The results, and the queries that could be read."""
     references = {name: embed_catalog(embedder, part, **options) for name, part in plan.references.items()}
-    return evaluate_references(plan, references, embed_catalog(embedder, plan.queries, **options), protocol)
+    queries = embed_catalog(embedder, plan.queries, **options)
+    return evaluate_references(plan, references, queries, protocol), queries.catalog
 
 
 def _compare_identification(
     plan: IdentificationPlan, before: Embedder, after: Embedder, classes: str, **options: Any
 ) -> list[Change]:
     protocol = ReidProtocol(junk=plan.junk)
+    asked = [embed_catalog(embedder, plan.queries, **options) for embedder in (before, after)]
     first, second = (
-        evaluate_identification(
-            embed_catalog(embedder, plan.queries, **options), embed_catalog(embedder, plan.gallery, **options), protocol
-        )
-        for embedder in (before, after)
+        evaluate_identification(queries, embed_catalog(embedder, plan.gallery, **options), protocol)
+        for queries, embedder in zip(asked, (before, after), strict=True)
     )
+    query_Q = query_names(asked[1].catalog)
     kept = first.per_query["average_precision"].notna().to_numpy()
     label_Q = first.per_query["label"][kept]
     values = {name: [one.values_by_query(name)[kept] for one in (second, first)] for name in ("mAP", "rank-1")}
@@ -172,6 +197,7 @@ def _compare_identification(
             first.metrics[name],
             second.metrics[name],
             paired_difference(tuned, untuned, label_Q, protocol=line),
+            Hits(query_Q[kept], label_Q.to_numpy(dtype=object), np.atleast_2d(tuned)),
         )
         for name, (tuned, untuned) in values.items()
     ]

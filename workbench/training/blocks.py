@@ -10,6 +10,7 @@ from torch import nn
 
 from workbench.models.embedder import Embedder
 from workbench.models.trunk import Trunk
+from workbench.training.losses import TrainingLoss
 from workbench.training.recipe import Recipe
 
 STEM, FINAL, HEAD, LOSS = "stem", "final", "head", "loss"
@@ -54,11 +55,13 @@ def block_modules(trunk: Trunk) -> list[str]:
 
 
 def blockwise_groups(embedder: Embedder, loss: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Parameter groups for AdamW: every trainable parameter of embedder and loss in exactly one of them.
+    """Parameter groups for the optimiser: every trainable parameter of embedder and loss in exactly one of them.
+
+    The centers of a center term are in none: they have an optimiser of their own.
 
     Each group has `params`, `lr` (the rate at the height of the schedule), `weight_decay`, `name` (stem, block 0 and up,
     final, head or loss) and `parameters` (their names). A block has up to two groups, with and without weight decay.
-    The top block has `recipe.learning_rate`, each block below it `recipe.blockwise_decay` times the one above, the
+    The top block has `recipe.learning_rate_trunk`, each block below it `recipe.blockwise_decay` times the one above, the
     stem last.
 
     Source: one rate a block, 0.7 from block to block: RetailKLIP (Srivastava, 2023). No weight decay on vectors, tokens
@@ -68,9 +71,9 @@ def blockwise_groups(embedder: Embedder, loss: nn.Module, recipe: Recipe) -> lis
     blocks = block_of_parameters(embedder.trunk)
     num_blocks = len(block_modules(embedder.trunk))
     rates = {
-        STEM: recipe.learning_rate * recipe.blockwise_decay**num_blocks,
+        STEM: recipe.learning_rate_trunk * recipe.blockwise_decay**num_blocks,
         **{
-            f"block {number}": recipe.learning_rate * recipe.blockwise_decay ** (num_blocks - 1 - number)
+            f"block {number}": recipe.learning_rate_trunk * recipe.blockwise_decay ** (num_blocks - 1 - number)
             for number in range(num_blocks)
         },
         FINAL: recipe.learning_rate_head,
@@ -151,5 +154,8 @@ def _all_parameters(
         yield name, blocks[name], parameter
     for name, parameter in embedder.head.named_parameters():
         yield f"head.{name}", HEAD, parameter
+    centers = {id(center) for center in loss.center_parameters()} if isinstance(loss, TrainingLoss) else set()
     for name, parameter in loss.named_parameters():
+        if id(parameter) in centers:
+            continue
         yield f"loss.{name}", LOSS, parameter

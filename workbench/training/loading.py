@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,6 +114,9 @@ class TrainingImages(Dataset[tuple[np.ndarray, int]]):
         self.augmentation, self.seed, self.kept = augmentation, seed, kept
         self.render = render_training(preprocessing)
 
+    def __len__(self) -> int:
+        return len(self.paths)
+
     def __getitem__(self, sample: Sample) -> tuple[np.ndarray, int]:
         row = sample[0]
         picture = self.kept[row] if self.kept is not None else None
@@ -141,13 +145,33 @@ class PlainImages(Dataset[tuple[np.ndarray, int]]):
         return (picture if picture is not None else self.render(self.paths[row])), int(self.label_N[row])
 
 
+class FrozenFeatures:
+    """What a frozen trunk made of a set of images, in place of the images.
+
+    Attributes:
+        features_NF: as the trunk gives them, on the device that trains.
+        label_N: int64 [N], the classes.
+    """
+
+    def __init__(self, features_NF: torch.Tensor, label_N: torch.Tensor) -> None:
+        self.features_NF, self.label_N = features_NF, label_N
+
+    def __len__(self) -> int:
+        return len(self.features_NF)
+
+
+Images = TrainingImages | PlainImages | FrozenFeatures
+
+
 def load_batches(
-    images: TrainingImages | PlainImages,
-    batches: Iterable[list[Sample]] | Iterable[list[int]],
-    num_workers: int,
-    pin: bool,
+    images: Images, batches: Iterable[list[Sample]] | Iterable[list[int]], num_workers: int, pin: bool
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yields (images uint8 [B, H, W, 3], classes int64 [B]) for each batch, prepared `num_workers` processes ahead."""
+    """Yields (images uint8 [B, H, W, 3], classes int64 [B]) for each batch, prepared `num_workers` processes ahead.
+
+    Of `FrozenFeatures` it yields (features float [B, F], classes).
+    """
+    if isinstance(images, FrozenFeatures):
+        return _pick_features(images, batches)
     loader = DataLoader(
         images,
         batch_sampler=batches,
@@ -159,6 +183,30 @@ def load_batches(
         prefetch_factor=4 if num_workers else None,
     )
     return iter(loader)
+
+
+def load_rows(
+    images: Images, rows: np.ndarray, batch_size: int, num_workers: int, pin: bool
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yields the images of `rows` (int64) in their order, as `load_batches` does; training images must not be augmented.
+
+    Raises:
+        ValueError: images that would be augmented.
+    """
+    if isinstance(images, TrainingImages) and images.augmentation is not None:
+        raise ValueError("Rows are of images as they are; these are augmented.")
+    keys: list[Any] = [(int(row), 0, 0) if isinstance(images, TrainingImages) else int(row) for row in rows]
+    batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
+    in_memory = isinstance(images, FrozenFeatures) or images.kept is not None
+    return load_batches(images, batches, 0 if in_memory else num_workers, pin)
+
+
+def _pick_features(
+    images: FrozenFeatures, batches: Iterable[list[Sample]] | Iterable[list[int]]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    for batch in batches:
+        rows = torch.tensor([key if isinstance(key, int) else key[0] for key in batch])
+        yield images.features_NF[rows.to(images.features_NF.device)], images.label_N[rows]
 
 
 def _collate(items: list[tuple[np.ndarray, int]]) -> tuple[torch.Tensor, torch.Tensor]:

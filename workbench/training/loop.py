@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +23,18 @@ from workbench.training.checkpoint import (
     save_checkpoint,
     set_random_states,
 )
+from workbench.training.frozen_features import can_embed_once
 from workbench.training.interrupts import deferred_interrupts
 from workbench.training.loading import load_batches
+from workbench.training.losses import TrainingLoss
 from workbench.training.memory import check_memory, estimate_memory
-from workbench.training.prepare import Prepared, check_same_run, describe_run, prepare, with_head
+from workbench.training.prepare import Prepared, check_same_run, describe_run, embed_frozen, prepare, ready_embedder
+from workbench.training.rates import frozen_parts, rate_factor, read_rates, set_phase, set_rates
 from workbench.training.recipe import Recipe
 from workbench.training.result import TrainingResult, finish_training
 from workbench.training.state import TrainingState, build_state, num_steps_of
-from workbench.training.steps import (
-    TrainingDivergedError,
-    optimise,
-    rate_factor,
-    read_rates,
-    set_rates,
-    set_training_mode,
-    update_average,
-)
-from workbench.training.validation import class_accuracy, predict_classes
+from workbench.training.steps import TrainingDivergedError, optimise, update_average
+from workbench.training.validation import answers_by, class_accuracy, predict_classes
 
 OnStep = Callable[[dict[str, float]], None]
 Log = Callable[[str], None]
@@ -89,7 +83,7 @@ def train(
     folder = Path(folder)
     chosen = choose_device(device)
     described = describe_run(recipe, embedder, train, val)
-    own = with_head(copy.deepcopy(embedder), recipe)
+    own = ready_embedder(copy.deepcopy(embedder), recipe)
     with _own_surroundings(recipe.seed, chosen):
         saved = load_newest(folder / "checkpoints", log)
         if saved is not None:
@@ -100,12 +94,18 @@ def train(
             free_mib = torch.cuda.mem_get_info(chosen)[0] / 2**20
             check_memory(estimate_memory(own, recipe, len(data.class_names)), free_mib, recipe)
             torch.cuda.reset_peak_memory_stats(chosen)
-        state = build_state(own, recipe, len(data.class_names), chosen)
+        num_images_C = data.sampler.images_per_class(data.class_names)["before"].to_numpy()
+        state = build_state(own, recipe, num_images_C, chosen)
         state.quarantine = data.quarantine.to_numpy().tolist()
         log(_opening_line(recipe, data, num_steps, chosen))
         if saved is not None:
             state.unpack(saved)
             log(f"going on after step {state.step} of {num_steps}")
+        if can_embed_once(own, recipe) and state.step < num_steps:
+            started = time.monotonic()
+            data = embed_frozen(data, own, recipe, chosen)
+            state.seconds += time.monotonic() - started
+            log(f"the frozen trunk has embedded all images once, in {time.monotonic() - started:.1f} s")
         _run(state, recipe, data, num_steps, folder / "checkpoints", described, on_step, log)
     return finish_training(state, recipe, data, described, folder)
 
@@ -126,7 +126,7 @@ def _run(
     batches = load_batches(data.training, samples, recipe.num_workers, pin=state.device.type == "cuda")
     first_step, saved_step, seconds_before = state.step, state.step, state.seconds
     started = logged = last = time.monotonic()
-    set_training_mode(state.embedder, recipe.freeze_batchnorm)
+    frozen: frozenset[str] | None = None
 
     def save() -> None:
         nonlocal saved_step
@@ -138,8 +138,11 @@ def _run(
         try:
             while state.step < num_steps:
                 state.whole = False
-                images_NHWC, label_N = next(batches)
-                row = _step(state, recipe, num_steps, images_NHWC, label_N)
+                if frozen != (wanted := frozen_parts(recipe, state.step)):
+                    frozen = wanted
+                    set_phase(state.embedder, state.optimizer, frozen, recipe.freeze_batchnorm)
+                inputs, label_N = next(batches)
+                row = _step(state, recipe, num_steps, inputs, label_N)
                 now = time.monotonic()
                 row = {
                     "epoch": state.step * size / data.sampler.num_samples,
@@ -155,6 +158,7 @@ def _run(
                     logged = now
                 if data.validation is not None and (ends or state.step % recipe.validation_interval == 0):
                     _validate(state, recipe, data, checkpoints, log)
+                    frozen = None  # the validation left evaluation mode behind
                 last = time.monotonic()
                 state.seconds = seconds_before + last - started
                 state.whole = True
@@ -178,38 +182,49 @@ def _run(
 
 
 def _step(
-    state: TrainingState, recipe: Recipe, num_steps: int, images_NHWC: torch.Tensor, label_N: torch.Tensor
+    state: TrainingState, recipe: Recipe, num_steps: int, inputs: torch.Tensor, label_N: torch.Tensor
 ) -> dict[str, float]:
     """Does one optimiser step; its loss, gradient norm and the rates it was done with."""
-    set_rates(state.optimizer, rate_factor(state.step, num_steps, recipe.warmup_steps, recipe.schedule))
-    images_NHWC = images_NHWC.to(state.device, non_blocking=True)
+    schedule = (recipe.warmup_steps, recipe.schedule, recipe.milestones, recipe.gamma)
+    factor = rate_factor(state.step, num_steps, *schedule)
+    set_rates(state.optimizer, factor, frozen_parts(recipe, state.step))
+    inputs = inputs.to(state.device, non_blocking=True)
     label_N = label_N.to(state.device, non_blocking=True)
-    loss = state.model["loss"]
-    outcome = optimise(state.embedder, loss, state.optimizer, state.scaler, images_NHWC, label_N, recipe)
+    parts = (state.embedder, state.loss, state.optimizer, state.scaler)
+    outcome = optimise(*parts, inputs, label_N, recipe, state.center_optimizer)
     rates = read_rates(state.optimizer)
     state.step += 1
     if state.average is not None:
         update_average(state.average, state.model, recipe.ema_decay, state.step)
-    return {**asdict(outcome), **{f"learning_rate/{name}": rate for name, rate in rates.items()}}
+    return {
+        "loss": outcome.loss,
+        **{f"loss/{name}": value for name, value in outcome.terms.items()},
+        "gradient_norm": outcome.gradient_norm,
+        **{f"learning_rate/{name}": rate for name, rate in rates.items()},
+    }
 
 
 def _validate(state: TrainingState, recipe: Recipe, data: Prepared, checkpoints: Path, log: Log) -> None:
     """Adds a validation to the state, and writes the weights down where they are the best so far."""
     assert data.validation is not None
     judged = state.judged
-    embedder = judged["embedder"]
+    embedder, loss = judged["embedder"], judged["loss"]
     assert isinstance(embedder, Embedder)
-    predicted_V = predict_classes(embedder, judged["loss"], data.validation, recipe, state.device)
-    set_training_mode(state.embedder, recipe.freeze_batchnorm)
+    assert isinstance(loss, TrainingLoss)
+    predicted_V = predict_classes(embedder, loss, data.validation, data.references, recipe, state.device)
     accuracy = class_accuracy(data.validation_labels, predicted_V)
     counts = {"num_images": len(predicted_V), "num_classes": len(np.unique(data.validation_labels))}
-    state.validations.append({"step": state.step, "accuracy": accuracy, **counts})
+    found = {"step": state.step, "accuracy": accuracy, **counts, "answers_by": answers_by(recipe)}
+    state.validations.append(found)
     state.predictions[state.step] = torch.from_numpy(predicted_V)
     if accuracy > state.best_accuracy:
         state.best_step, state.best_accuracy = state.step, accuracy
         names = [str(name) for name in data.class_names]
         save_checkpoint(checkpoints, {"model": judged.state_dict(), "classes": names}, state.step, kind="best")
-    log(f"step {state.step}: validation accuracy {accuracy:.3f} (mean over {counts['num_classes']} classes)")
+    log(
+        f"step {state.step}: validation accuracy {accuracy:.3f} "
+        f"(mean over {counts['num_classes']} classes, answered by the {found['answers_by']})"
+    )
 
 
 def _opening_line(recipe: Recipe, data: Prepared, num_steps: int, device: torch.device) -> str:
@@ -217,12 +232,12 @@ def _opening_line(recipe: Recipe, data: Prepared, num_steps: int, device: torch.
     asked = f" ({recipe.amp} is for GPUs)" if device.type == "cpu" and recipe.amp != "off" else ""
     return (
         f"{recipe.name}: {num_steps} steps of {recipe.batch_size} images, {len(data.class_names)} classes, "
-        f"{len(data.training.paths):,} images, {data.sampler.num_samples:,} samples an epoch, {device.type}, {precision}{asked}"
+        f"{len(data.training):,} images, {data.sampler.num_samples:,} samples an epoch, {device.type}, {precision}{asked}"
     )
 
 
 def _step_line(row: dict[str, float], num_steps: int, left_s: float) -> str:
-    top = max(value for name, value in row.items() if name.startswith("learning_rate/block"))
+    top = max(value for name, value in row.items() if name.startswith("learning_rate/"))
     return (
         f"step {row['step']:.0f} of {num_steps}, epoch {row['epoch']:.1f}, loss {row['loss']:.3f}, rate {top:.1e}, "
         f"gradient {row['gradient_norm']:.2f}, {row['images_per_s']:.0f} images/s, {left_s / 60:.1f} min left"

@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from workbench.models.embedder import Embedder
 from workbench.training.blocks import block_modules
 from workbench.training.recipe import Recipe
+from workbench.training.recipe_checks import CLASSIFYING
 from workbench.training.steps import AMP_DTYPES
 
 _RESERVE = 0.1
@@ -23,22 +24,25 @@ class DeviceMemoryError(RuntimeError):
 def estimate_memory(embedder: Embedder, recipe: Recipe, num_classes: int, *, amp: bool = True) -> dict[str, float]:
     """What training needs on the device by part, MiB, and their sum as `total`.
 
-    Weights, gradients, AdamW's two moments and the moving average are counted. Activations are those that a forward pass
+    Weights, the gradients of those that are trained, the optimiser's moments (two, of SGD one) and the moving average are
+    counted. Activations are those that a forward pass
     keeps for the backward pass: the pass is done on tensors that have a shape and no content (two batch sizes, so that
     what grows with the batch is told from what does not), which takes no memory and under a second for ViT-L/14. With
     gradient checkpointing they are the inputs of all blocks and the inside of the largest one.
 
     Args:
-        embedder: as it will be trained.
-        recipe: batch_size, accumulation_steps, amp, gradient_checkpointing and ema_decay are read.
+        embedder: as it will be trained, or before the recipe gave it a new head.
+        recipe: loss, freeze, optimizer, batch_size, accumulation_steps, amp, gradient_checkpointing and ema_decay are read.
         num_classes: of the loss's weights.
         amp: whether the device computes in the recipe's mixed precision (a CPU does not).
     """
-    trained = sum(p.numel() * p.element_size() for p in embedder.parameters())
-    trained += embedder.embedding_dim * num_classes * 4
-    buffers = sum(b.numel() * b.element_size() for b in embedder.buffers())
+    of_loss = 4 * _num_loss_weights(embedder, recipe, num_classes)
     dtype = AMP_DTYPES.get(recipe.amp) if amp else None
-    small, large = (_kept_by_forward(embedder, num_images, dtype) for num_images in (2, 3))
+    with _frozen(embedder, recipe.freeze):
+        weights = sum(p.numel() * p.element_size() for p in embedder.parameters()) + of_loss
+        trained = sum(p.numel() * p.element_size() for p in embedder.parameters() if p.requires_grad) + of_loss
+        small, large = (_kept_by_forward(embedder, num_images, dtype) for num_images in (2, 3))
+    buffers = sum(b.numel() * b.element_size() for b in embedder.buffers())
     per_image = {place: large[place] - small[place] for place in large}
     casts = sum(small.values()) - 2 * sum(per_image.values())  # 16-bit copies of the weights
     casts = max(0.0, casts) if dtype is not None else 0.0
@@ -52,10 +56,10 @@ def estimate_memory(embedder: Embedder, recipe: Recipe, num_classes: int, *, amp
     micro = recipe.batch_size // recipe.accumulation_steps
     size = embedder.preprocessing.image_size
     parts = {
-        "weights": trained + buffers,
+        "weights": weights + buffers,
         "gradients": trained,
-        "optimiser": 2.0 * trained,
-        "moving average": (trained + buffers) if recipe.ema_decay else 0.0,
+        "optimiser": (1.0 if recipe.optimizer == "sgd" else 2.0) * trained,
+        "moving average": (weights + buffers) if recipe.ema_decay else 0.0,
         "16-bit copies of the weights": casts,
         "images": recipe.batch_size * size[0] * size[1] * 3 * (1 + 4 / recipe.accumulation_steps),
         "activations": inside * micro,
@@ -88,6 +92,28 @@ def check_memory(needed: dict[str, float], free_mib: float, recipe: Recipe) -> N
         f"This training needs about {needed['total']:,.0f} MiB and the device has {free_mib:,.0f} MiB free "
         f"(MiB: {listed}). Try {', '.join([*advice, 'a smaller trunk or image size'])}."
     )
+
+
+def _num_loss_weights(embedder: Embedder, recipe: Recipe, num_classes: int) -> int:
+    """Numbers that the loss learns: class vectors, sub-centers, centers."""
+    terms = recipe.loss_terms
+    vectors = sum(recipe.subcenters if term == "subcenter_arcface" else 1 for term in terms if term in CLASSIFYING)
+    width = recipe.embedding_dim or embedder.embedding_dim
+    classified = embedder.classified_dim if recipe.head in ("keep", "adaptors") else width
+    return num_classes * (vectors * classified + width * ("center" in terms))
+
+
+@contextmanager
+def _frozen(embedder: Embedder, part: str) -> Iterator[None]:
+    """While it lasts, that part needs no gradient."""
+    needs = [(parameter, parameter.requires_grad) for parameter in embedder.parameters()]
+    if part != "none":
+        embedder.get_submodule(part).requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, need in needs:
+            parameter.requires_grad_(need)
 
 
 def _kept_by_forward(embedder: Embedder, num_images: int, dtype: torch.dtype | None) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """What a training needs before its first step: usable images, classes, sampler, validation set, identity of the run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,29 @@ import torch
 
 from workbench.data.catalog import DISTRACTOR_LABEL, JUNK_LABEL, Catalog
 from workbench.data.images import check_quarantine
-from workbench.models.embedder import Embedder
-from workbench.models.heads import build_head
+from workbench.models.embedder import Embedder, replace_head
+from workbench.models.heads import takes_map
 from workbench.models.preprocessing import Preprocessing
-from workbench.training.loading import PlainImages, Render, TrainingImages, read_images, render_plain, render_training
+from workbench.training.frozen_features import embed_once
+from workbench.training.identity_sampling import IdentitySampler
+from workbench.training.loading import (
+    Images,
+    PlainImages,
+    Render,
+    TrainingImages,
+    read_images,
+    render_plain,
+    render_training,
+)
 from workbench.training.recipe import NEUTRAL_FIELDS, Recipe
-from workbench.training.sampling import BalancedSampler, balance_validation
+from workbench.training.sampling import BalancedSampler, balance_validation, share_with_positive
+from workbench.training.validation import answers_by
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of checkpoints; 1 had recipes with ArcFace alone and a `learning_rate` for the trunk."""
+
+LEAST_SHARE_WITH_POSITIVE = 0.5
+"""Of the images in a random batch; below it most of a triplet loss's work is for nothing."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +43,7 @@ class Prepared:
         class_names: text [C], sorted: class c of the loss is the label class_names[c].
         sampler: of the usable images.
         training: by sample.
+        references: the training images as they are, by row.
         validation: by row of `validation_catalog`; None without one.
         validation_catalog: the images that are validated on.
         validation_labels: int64 [V], their classes.
@@ -35,9 +51,10 @@ class Prepared:
     """
 
     class_names: np.ndarray
-    sampler: BalancedSampler
-    training: TrainingImages
-    validation: PlainImages | None
+    sampler: BalancedSampler | IdentitySampler
+    training: Images
+    references: Images
+    validation: Images | None
     validation_catalog: Catalog | None
     validation_labels: np.ndarray
     quarantine: pd.DataFrame
@@ -56,8 +73,8 @@ def prepare(
             decoded a second time to find out.
 
     Raises:
-        ValueError: fewer than two classes, labels of no individual, validation without a common class, or images that
-            have changed since the run began.
+        ValueError: fewer than two classes, labels of no individual, validation without a common class, batches that hold
+            no positives for a triplet loss, or images that have changed since the run began.
         QuarantineError: more than 1 % of the images cannot be decoded.
     """
     rows = _trainable_rows(train, recipe)
@@ -69,11 +86,14 @@ def prepare(
     if len(class_names) < 2:
         raise ValueError(f"Training wants at least two classes; found {len(class_names)} among {len(train)} images.")
     domains = chosen.frame["domain"].to_numpy(dtype=str)
-    sampler = BalancedSampler(label_N, domains, recipe.depth, recipe.domain_weights, recipe.seed)
+    sampler = _build_sampler(recipe, label_N, domains)
     paths = chosen.image_paths()
-    training = TrainingImages(paths, label_N, preprocessing, recipe.augmentation, recipe.seed, kept)
+    training, references = (
+        TrainingImages(paths, label_N, preprocessing, augmentation, recipe.seed, kept)
+        for augmentation in (recipe.augmentation, None)
+    )
     if val is None:
-        return Prepared(class_names, sampler, training, None, None, np.empty(0, dtype=np.int64), bad)
+        return Prepared(class_names, sampler, training, references, None, None, np.empty(0, dtype=np.int64), bad)
     asked, _ = balance_validation(val, class_names, recipe.validation_images_per_class, recipe.seed)
     all_rows = np.arange(len(asked))
     kept_val, bad_val = _read(asked, all_rows, "val", render_plain(preprocessing), recipe, known)
@@ -82,7 +102,14 @@ def prepare(
     label_V = np.searchsorted(class_names, seen.labels.astype(str)).astype(np.int64)
     validation = PlainImages(seen.image_paths(), label_V, preprocessing, kept_val)
     quarantine = pd.concat([bad, bad_val], ignore_index=True)
-    return Prepared(class_names, sampler, training, validation, seen, label_V, quarantine)
+    return Prepared(class_names, sampler, training, references, validation, seen, label_V, quarantine)
+
+
+def embed_frozen(data: Prepared, embedder: Embedder, recipe: Recipe, device: torch.device) -> Prepared:
+    """The data with the trunk's features in place of the images (see `frozen_features.can_embed_once`)."""
+    training = embed_once(embedder, data.references, recipe, device)
+    validation = None if data.validation is None else embed_once(embedder, data.validation, recipe, device)
+    return replace(data, training=training, references=training, validation=validation)
 
 
 def describe_run(recipe: Recipe, embedder: Embedder, train: Catalog, val: Catalog | None) -> dict[str, Any]:
@@ -103,6 +130,11 @@ def check_same_run(saved: dict[str, Any], wanted: dict[str, Any], folder: Path) 
     Raises:
         ValueError: it is not; the message names each difference.
     """
+    if saved["format_version"] != wanted["format_version"]:
+        raise ValueError(
+            f"{folder} holds a training of an older workbench (format {saved['format_version']}), which this one (format "
+            f"{wanted['format_version']}) cannot go on with. Choose another folder, or remove this one."
+        )
 
     def flat(run: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         out = {}
@@ -123,18 +155,57 @@ def check_same_run(saved: dict[str, Any], wanted: dict[str, Any], folder: Path) 
         )
 
 
-def with_head(embedder: Embedder, recipe: Recipe) -> Embedder:
-    """The embedder with the head that the recipe wants, changed in place; a new head starts from random weights."""
+def ready_embedder(embedder: Embedder, recipe: Recipe) -> Embedder:
+    """The embedder with the head and the low-rank updates that the recipe wants, changed in place.
+
+    A new head starts from random weights, an earlier training's classifier is taken off, and only what the recipe ever
+    trains needs a gradient.
+
+    Raises:
+        ValueError: a trunk that does not fit the recipe, or nothing that could be trained.
+    """
     described = embedder.described
-    width = recipe.embedding_dim or described["num_features"]
-    if recipe.head == "keep" or (described["head"], described["embedding_dim"]) == (recipe.head, width):
-        return embedder
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        embedder.head = build_head(recipe.head, described["num_features"], recipe.embedding_dim)
-    embedder.described = {**described, "head": recipe.head, "embedding_dim": width}
-    embedder.embedding_dim = width
+    if recipe.head != "keep":
+        width = recipe.embedding_dim or (
+            embedder.trunk.count_map_channels() if takes_map(recipe.head) else described["num_features"]
+        )
+        there = (described["head"], described["embedding_dim"], described.get("neck_feature", "after"))
+        if there != (recipe.head, width, recipe.neck_feature):
+            replace_head(embedder, recipe.head, width, neck_feature=recipe.neck_feature, seed=recipe.seed)
+    embedder.attach_classifier(None)
+    has_head = any(True for _ in embedder.head.parameters())
+    if recipe.freeze == "head" and not has_head:
+        raise ValueError("freeze='head' has nothing to keep: the embedder's head has no weights.")
+    at_first = recipe.head_first_steps > 0
+    if (recipe.freeze == "trunk" or at_first) and not has_head and answers_by(recipe) != "classifier":
+        raise ValueError(
+            f"Nothing would be trained{' at first' * at_first}: the trunk is frozen, and neither the embedder's head nor the "
+            f"loss {recipe.loss} has weights. Give a head, such as linear."
+        )
+    embedder.requires_grad_(True)
+    if recipe.lora_rank:
+        from workbench.training.lora import add_lora  # peft takes seconds to import
+
+        add_lora(embedder.trunk, recipe.lora_rank, recipe.lora_alpha, recipe.seed)
+    if recipe.freeze != "none":
+        embedder.get_submodule(recipe.freeze).requires_grad_(False)
     return embedder
+
+
+def _build_sampler(recipe: Recipe, label_N: np.ndarray, domain_N: np.ndarray) -> BalancedSampler | IdentitySampler:
+    """The sampler that the recipe wants; refuses a triplet loss whose batches would hold no positives."""
+    if recipe.sampler == "identity":
+        return IdentitySampler(label_N, recipe.batch_size, recipe.images_per_identity, recipe.depth, recipe.seed)
+    sampler = BalancedSampler(label_N, domain_N, recipe.depth, recipe.domain_weights, recipe.seed)
+    size = recipe.batch_size // recipe.accumulation_steps
+    if "triplet" in recipe.loss_terms:
+        share = share_with_positive(label_N[sampler.epoch_rows(0)], size)
+        if share < LEAST_SHARE_WITH_POSITIVE:
+            raise ValueError(
+                f"In a random batch of {size} images {share:.0%} of them meet another of their class, and the triplet loss "
+                "learns from no other. Set sampler to 'identity', or take a larger batch."
+            )
+    return sampler
 
 
 def _trainable_rows(train: Catalog, recipe: Recipe) -> np.ndarray:

@@ -11,10 +11,13 @@ import torch
 
 from workbench.models.embedder import Embedder, load_embedder
 from workbench.training.checkpoint import load_best
+from workbench.training.losses import TrainingLoss
 from workbench.training.prepare import Prepared
 from workbench.training.recipe import Recipe
 from workbench.training.state import TrainingState, set_checkpointing
 from workbench.training.validation import per_image_table
+
+_VALIDATION_COLUMNS = ["step", "accuracy", "num_images", "num_classes", "answers_by"]
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,11 @@ class TrainingResult:
     Attributes:
         embedder: tuned, on the CPU, in evaluation mode: of the best validation, or of the last step without one; the
             moving average where the recipe keeps one. Also saved in `folder`/embedder.
-        history: one row an optimiser step: step (1 is the first), epoch, loss, gradient_norm (before clipping),
-            images_per_s, and `learning_rate/<block>` for each block as it stood in the optimiser.
-        validation: one row a validation: step, accuracy (mean over classes), num_images, num_classes.
+        history: one row an optimiser step: step (1 is the first), epoch, loss, `loss/<term>` for each of several terms
+            before its weight (see `losses.TrainingLoss`), gradient_norm (before clipping), images_per_s, and
+            `learning_rate/<block>` for each block as it stood in the optimiser (0 while it is frozen).
+        validation: one row a validation: step, accuracy (mean over classes), num_images, num_classes, answers_by
+            (classifier or class means, see `validation.predict_classes`).
         validation_images: one row a validation and image: step, path, label, predicted, correct.
         images_per_class: label, before (images there are) and after (samples an epoch).
         quarantine: part (train or val), row, path and reason of the images that were left out.
@@ -53,6 +58,8 @@ def finish_training(
 ) -> TrainingResult:
     """The result of a run that has done its last step; the embedder is saved in `folder`/embedder, once.
 
+    It keeps the classifier that it was trained with, where the loss has one.
+
     Raises:
         ValueError: an embedder of another training is in the folder.
     """
@@ -63,6 +70,15 @@ def finish_training(
     assert isinstance(embedder, Embedder)
     if recipe.gradient_checkpointing:
         set_checkpointing(embedder, False)
+    if recipe.lora_rank:
+        from workbench.training.lora import merge_lora  # peft takes seconds to import
+
+        merge_lora(embedder.trunk)
+    classes = [str(name) for name in data.class_names]
+    loss = state.judged["loss"]
+    assert isinstance(loss, TrainingLoss)
+    classifier = loss.classifier()
+    embedder.attach_classifier(classifier, classes if classifier is not None else ())
     embedder.to("cpu").to(memory_format=torch.contiguous_format)
     embedder.requires_grad_(True).eval()
     used = state.best_step or state.step
@@ -73,13 +89,12 @@ def finish_training(
                 f"{path} holds another embedder than this training gave; remove it or take another folder."
             )
     else:
-        classes = [str(name) for name in data.class_names]
         embedder.save(path, training=described, recipe=recipe.to_dict(), step=used, classes=classes)
     num_images = state.step * recipe.batch_size
     return TrainingResult(
         embedder=embedder,
         history=_history(state),
-        validation=pd.DataFrame(state.validations, columns=["step", "accuracy", "num_images", "num_classes"]),
+        validation=pd.DataFrame(state.validations, columns=_VALIDATION_COLUMNS),
         validation_images=per_image_table(state.predictions, data.validation_catalog, data.class_names),
         images_per_class=data.sampler.images_per_class(data.class_names),
         quarantine=data.quarantine,

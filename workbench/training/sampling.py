@@ -63,8 +63,18 @@ class BalancedSampler:
             drawn += [np.tile(rows, times), rng.choice(rows, rest, replace=False)]
         return rng.permutation(np.concatenate(drawn))
 
-    def batches(self, num_taken: int, batch_size: int, num_batches: int) -> Iterator[list[Sample]]:
-        """Yields the next batches after `num_taken` samples of the run were taken."""
+    def batches(
+        self, num_taken: int, batch_size: int, num_batches: int, rank: int = 0, world: int = 1
+    ) -> Iterator[list[Sample]]:
+        """Yields the next batches after `num_taken` samples of the run were taken; of each the part of process `rank`.
+
+        Args:
+            num_taken: of all processes together.
+            batch_size: of all processes together.
+            num_batches: how many.
+            rank, world: number of this process and of all; each has `batch_size` / `world` samples of a batch, and no
+                two have a sample in common.
+        """
         epoch, position = divmod(num_taken, self.num_samples)
         row_M = self.epoch_rows(epoch)
         for _ in range(num_batches):
@@ -75,16 +85,51 @@ class BalancedSampler:
                     row_M = self.epoch_rows(epoch)
                 batch.append((int(row_M[position]), epoch, position))
                 position += 1
-            yield batch
+            yield part_of_batch(batch, rank, world)
 
     def images_per_class(self, class_names: np.ndarray) -> pd.DataFrame:
         """One row a class, in the order of `class_names` ([C] text): columns label, before and after.
 
         `before` counts the images that there are, `after` the samples of one epoch.
         """
-        before = np.bincount(self.label_N, minlength=len(class_names))
-        after = np.bincount(self.label_N[self.epoch_rows(0)], minlength=len(class_names))
-        return pd.DataFrame({"label": pd.Series(class_names, dtype="str"), "before": before, "after": after})
+        return count_images(self.label_N, self.epoch_rows(0), class_names)
+
+
+def count_images(label_N: np.ndarray, row_M: np.ndarray, class_names: np.ndarray) -> pd.DataFrame:
+    """One row a class, in the order of `class_names`: columns label, before (images) and after (samples of `row_M`)."""
+    before = np.bincount(label_N, minlength=len(class_names))
+    after = np.bincount(label_N[row_M], minlength=len(class_names))
+    return pd.DataFrame({"label": pd.Series(class_names, dtype="str"), "before": before, "after": after})
+
+
+def part_of_batch(batch: list[Sample], rank: int, world: int) -> list[Sample]:
+    """The samples of a batch that process `rank` of `world` computes: neighbours, so that identities stay whole.
+
+    Raises:
+        ValueError: the batch does not divide into `world` parts.
+    """
+    size, rest = divmod(len(batch), world)
+    if rest:
+        raise ValueError(f"A batch of {len(batch)} does not divide into {world} parts.")
+    return batch[rank * size : (rank + 1) * size]
+
+
+def share_with_positive(label_M: np.ndarray, batch_size: int) -> float:
+    """The share, 0 to 1, of an epoch's samples that meet another of their class in a random batch, on average.
+
+    Args:
+        label_M: int64, the class of each sample of an epoch.
+        batch_size: images that are compared with each other; drawn without replacement, all of the epoch when larger.
+    """
+    count_C = np.bincount(label_M)
+    num_others, others = len(label_M) - 1, min(batch_size, len(label_M)) - 1
+    # hypergeometric: none of the `others` drawn is one of the count - 1 companions
+    drawn = np.arange(others)
+    share = 0.0
+    for count, num_classes in zip(*np.unique(count_C[count_C > 0], return_counts=True), strict=True):
+        alone = np.prod(np.clip((num_others - (count - 1) - drawn) / (num_others - drawn), 0.0, 1.0))
+        share += float(num_classes * count * (1 - alone))
+    return share / len(label_M)
 
 
 def sample_rng(seed: int, sample: Sample) -> np.random.Generator:
@@ -144,11 +189,11 @@ def balance_validation(
 def _equal_rows(labels: np.ndarray, count: int, minimum: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng([seed, _VALIDATION_STREAM])
     label_N = np.unique(labels.astype(str), return_inverse=True)[1]
-    drawn = [rng.choice(rows, count, replace=False) for rows in _rows_by(label_N) if len(rows) >= minimum]
+    drawn = [rng.choice(rows, count, replace=False) for rows in rows_by(label_N) if len(rows) >= minimum]
     return np.sort(np.concatenate(drawn)) if drawn else np.empty(0, dtype=np.int64)
 
 
-def _rows_by(key_N: np.ndarray) -> list[np.ndarray]:
+def rows_by(key_N: np.ndarray) -> list[np.ndarray]:
     """The rows of each key, keys 0 and up, rows in order."""
     return np.split(np.argsort(key_N, kind="stable"), np.cumsum(np.bincount(key_N))[:-1])
 
@@ -157,7 +202,7 @@ def _plan_cells(
     label_N: np.ndarray, domain_N: np.ndarray, depth: int | None, domain_weights: Mapping[str, float] | None
 ) -> list[tuple[np.ndarray, int]]:
     """Sets of rows, each with how many samples an epoch it gives."""
-    classes = _rows_by(label_N) if depth is not None else [np.arange(len(label_N))]
+    classes = rows_by(label_N) if depth is not None else [np.arange(len(label_N))]
     quotas = [depth if depth is not None else len(label_N)] * len(classes)
     if domain_weights is None:
         return [(rows, quota) for rows, quota in zip(classes, quotas, strict=True) if len(rows)]

@@ -5,14 +5,17 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from workbench.models.embedder import Embedder
 from workbench.training.blocks import blockwise_groups
 from workbench.training.checkpoint import random_states, set_random_states
+from workbench.training.losses import TrainingLoss, build_loss
+from workbench.training.rates import build_optimizer, set_training_mode
 from workbench.training.recipe import Recipe
-from workbench.training.steps import build_loss, build_optimizer, is_convnet, set_training_mode
+from workbench.training.steps import is_convnet
 
 
 @dataclass
@@ -22,11 +25,12 @@ class TrainingState:
     Attributes:
         model: `embedder` and `loss`, together.
         optimizer, scaler: of torch; the scaler is disabled unless float16 is used.
+        center_optimizer: of the centers, where the loss has such a term. Plain SGD: it remembers nothing between steps.
         average: the moving average of `model`, or None.
         device: where all of it is.
         step: optimiser steps done; batch size times this is the sampler's position, and the schedule follows from it.
         columns, rows: the history, one row a step.
-        validations: one entry a validation: step, accuracy, num_images, num_classes.
+        validations: one entry a validation: step, accuracy, num_images, num_classes, answers_by.
         predictions: the predicted classes at each validation, by step.
         best_step, best_accuracy: of the best validation; None and -1 before the first.
         seconds: spent so far, in all processes that worked on this run.
@@ -39,10 +43,11 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     average: nn.ModuleDict | None
     device: torch.device
+    center_optimizer: torch.optim.Optimizer | None = None
     step: int = 0
     columns: list[str] = field(default_factory=list)
     rows: list[list[float]] = field(default_factory=list)
-    validations: list[dict[str, float]] = field(default_factory=list)
+    validations: list[dict[str, Any]] = field(default_factory=list)
     predictions: dict[int, torch.Tensor] = field(default_factory=dict)
     best_step: int | None = None
     best_accuracy: float = -1.0
@@ -56,6 +61,13 @@ class TrainingState:
         embedder = self.model["embedder"]
         assert isinstance(embedder, Embedder)
         return embedder
+
+    @property
+    def loss(self) -> TrainingLoss:
+        """The loss that is trained with."""
+        loss = self.model["loss"]
+        assert isinstance(loss, TrainingLoss)
+        return loss
 
     @property
     def judged(self) -> nn.ModuleDict:
@@ -101,13 +113,26 @@ class TrainingState:
         set_random_states(packed["random"], self.device)
 
 
-def build_state(embedder: Embedder, recipe: Recipe, num_classes: int, device: torch.device) -> TrainingState:
+def build_state(embedder: Embedder, recipe: Recipe, num_images_C: np.ndarray, device: torch.device) -> TrainingState:
     """The state before the first step. The embedder is moved to the device and set up for training, in place.
+
+    Args:
+        embedder: made ready by `prepare.ready_embedder`; what needs no gradient in it is never trained.
+        recipe: decides loss, optimiser, moving average and precision.
+        num_images_C: int64 [C], training images of each class.
+        device: of all of it.
 
     Raises:
         ValueError: gradient checkpointing for a trunk that cannot do it.
     """
-    loss = build_loss(recipe, num_classes, embedder.embedding_dim)
+    loss = build_loss(
+        recipe,
+        len(num_images_C),
+        embedder.embedding_dim,
+        classified_dim=embedder.classified_dim,
+        classifier_bias=embedder.described["head"] != "bnneck",  # the neck puts the features about the origin
+        num_images_C=num_images_C,
+    )
     model = nn.ModuleDict({"embedder": embedder, "loss": loss}).to(device)
     if is_convnet(embedder):
         model.to(memory_format=torch.channels_last)
@@ -116,8 +141,10 @@ def build_state(embedder: Embedder, recipe: Recipe, num_classes: int, device: to
     if recipe.gradient_checkpointing:
         set_checkpointing(embedder, True)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "float16" and device.type == "cuda")
-    optimizer = build_optimizer(blockwise_groups(embedder, loss, recipe))
-    return TrainingState(nn.ModuleDict(model), optimizer, scaler, average, device)  # type: ignore[arg-type]
+    optimizer = build_optimizer(blockwise_groups(embedder, loss, recipe), recipe.optimizer)
+    centers = list(loss.center_parameters())
+    center_optimizer = torch.optim.SGD(centers, lr=recipe.learning_rate_center) if centers else None
+    return TrainingState(nn.ModuleDict(model), optimizer, scaler, average, device, center_optimizer)  # type: ignore[arg-type]
 
 
 def set_checkpointing(embedder: Embedder, enable: bool) -> None:

@@ -1,14 +1,15 @@
-"""One optimiser step: rates from the schedule, a batch in parts, gradients, moving average."""
+"""One optimiser step: a batch in parts, gradients, moving average."""
 
 import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-from pytorch_metric_learning import losses
 from torch import nn
 
 from workbench.models.embedder import Embedder
+from workbench.models.heads import HeadOutputs, head_outputs
+from workbench.training.losses import TrainingLoss
 from workbench.training.recipe import Recipe
 
 AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -20,51 +21,17 @@ class TrainingDivergedError(RuntimeError):
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """What one optimiser step measured: the mean loss of its images and the norm of the gradient before clipping."""
+    """What one optimiser step measured.
+
+    Attributes:
+        loss: mean over the images.
+        terms: of the loss, by name, before their weights; empty where the loss is its one term.
+        gradient_norm: before clipping.
+    """
 
     loss: float
+    terms: dict[str, float]
     gradient_norm: float
-
-
-def build_loss(recipe: Recipe, num_classes: int, embedding_dim: int) -> nn.Module:
-    """ArcFace of pytorch-metric-learning with random class weights W, [embedding_dim, num_classes], decided by the seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        loss: nn.Module = losses.ArcFaceLoss(num_classes, embedding_dim, margin=recipe.margin_deg, scale=recipe.scale)
-    return loss
-
-
-def build_optimizer(groups: list[dict[str, object]]) -> torch.optim.AdamW:
-    """AdamW over the groups of `blocks.blockwise_groups`; each group remembers its rate at the schedule's height as `peak_lr`."""
-    kept = [
-        {**{key: group[key] for key in ("params", "lr", "weight_decay", "name")}, "peak_lr": group["lr"]}
-        for group in groups
-    ]
-    return torch.optim.AdamW(kept, fused=True)
-
-
-def rate_factor(step: int, num_steps: int, warmup_steps: int, schedule: str) -> float:
-    """The share, in (0, 1], of its peak that every rate has in optimiser step `step` (0 is the first).
-
-    During the warm-up (step + 1) / warmup_steps, afterwards 1 (`constant`) or half a cosine that would reach zero in the
-    step after the last (`cosine`; Loshchilov and Hutter, ICLR 2017, without restarts).
-    """
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    if schedule == "constant":
-        return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (num_steps - warmup_steps)))
-
-
-def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Sets every group's learning rate to `factor` times its peak."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * factor
-
-
-def read_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """The learning rate of each block, as it stands in the optimiser."""
-    return {group["name"]: group["lr"] for group in optimizer.param_groups}
 
 
 def autocast(device: torch.device, amp: str) -> AbstractContextManager[None]:
@@ -75,39 +42,47 @@ def autocast(device: torch.device, amp: str) -> AbstractContextManager[None]:
 
 def optimise(
     embedder: Embedder,
-    loss: nn.Module,
+    loss: TrainingLoss,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
-    images_NHWC: torch.Tensor,
+    inputs: torch.Tensor,
     label_N: torch.Tensor,
     recipe: Recipe,
+    center_optimizer: torch.optim.Optimizer | None = None,
 ) -> StepOutcome:
     """What one optimiser step on one batch measured; embedder, loss and optimiser are changed in place.
 
     The batch is computed in `recipe.accumulation_steps` parts whose gradients add up to that of the whole batch (but for
-    BatchNorm, which sees one part at a time).
+    BatchNorm and triplets, which see one part at a time).
 
     Args:
         embedder, loss: on the device of the batch.
-        optimizer: over both.
+        optimizer: over both, but for the centers of a center term.
         scaler: of the loss; disabled unless float16 is used.
-        images_NHWC: uint8 [N, H, W, 3].
+        inputs: images, uint8 [N, H, W, 3], or the features of a frozen trunk (see `compute_outputs`).
         label_N: int64 [N], classes.
-        recipe: accumulation_steps, amp and clip_grad are read.
+        recipe: accumulation_steps, amp, clip_grad and center_weight are read.
+        center_optimizer: over the centers. Their gradient is divided by the term's weight, so that they follow the
+            images at a rate of their own (Wen et al., ECCV 2016), and is not clipped.
 
     Raises:
         TrainingDivergedError: loss or gradient is not finite; the weights are as they were before the step.
     """
     optimizer.zero_grad(set_to_none=True)
-    total = torch.zeros((), device=images_NHWC.device)
-    parts = zip(images_NHWC.chunk(recipe.accumulation_steps), label_N.chunk(recipe.accumulation_steps), strict=True)
-    for images, labels in parts:
-        with autocast(images.device, recipe.amp):
-            embedding_ND = embedder(to_input(embedder, images))
-        part = loss(embedding_ND.float(), labels) * (len(labels) / len(label_N))
+    if center_optimizer is not None:
+        center_optimizer.zero_grad(set_to_none=True)
+    totals: dict[str, torch.Tensor] = {}
+    parts = zip(inputs.chunk(recipe.accumulation_steps), label_N.chunk(recipe.accumulation_steps), strict=True)
+    for some, labels in parts:
+        with autocast(some.device, recipe.amp):
+            outputs = compute_outputs(embedder, some)
+        share = len(labels) / len(label_N)
+        part = loss(HeadOutputs(*(output.float() for output in outputs)), labels) * share
         scaler.scale(part).backward()
-        total += part.detach()
-    mean = float(total)
+        measured = {"": part.detach(), **{name: term.detach() * share for name, term in loss.terms.items()}}
+        totals = {name: totals[name] + value if totals else value for name, value in measured.items()}
+    mean, *means = torch.stack(list(totals.values())).tolist()  # one wait for the device
+    terms = dict(zip(list(totals)[1:], means, strict=True)) if len(means) > 1 else {}
     if not math.isfinite(mean):
         raise TrainingDivergedError(f"the loss is {mean}")
     scaler.unscale_(optimizer)
@@ -116,8 +91,20 @@ def optimise(
     if not math.isfinite(norm) and not scaler.is_enabled():  # a scaler skips such a step and lowers its scale
         raise TrainingDivergedError(f"the norm of the gradient is {norm}")
     scaler.step(optimizer)
+    if center_optimizer is not None:
+        scaler.unscale_(center_optimizer)
+        for parameter in center_optimizer.param_groups[0]["params"]:
+            parameter.grad /= recipe.center_weight
+        scaler.step(center_optimizer)
     scaler.update()
-    return StepOutcome(mean, norm)
+    return StepOutcome(mean, terms, norm)
+
+
+def compute_outputs(embedder: Embedder, inputs: torch.Tensor) -> HeadOutputs:
+    """What the loss sees of a batch: uint8 [N, H, W, 3] are images, floats are what the trunk made of them already."""
+    if inputs.dtype == torch.uint8:
+        return embedder.outputs(to_input(embedder, inputs))
+    return head_outputs(embedder.head, inputs)
 
 
 def to_input(embedder: Embedder, images_NHWC: torch.Tensor) -> torch.Tensor:
@@ -129,17 +116,6 @@ def to_input(embedder: Embedder, images_NHWC: torch.Tensor) -> torch.Tensor:
 def is_convnet(embedder: Embedder) -> bool:
     """Whether most work is in convolutions, which channels-last memory makes faster (1.3 times for a ResNet on a CPU)."""
     return sum(isinstance(module, nn.Conv2d) for module in embedder.modules()) > 2
-
-
-def set_training_mode(embedder: Embedder, freeze_batchnorm: bool) -> None:
-    """Training mode; with `freeze_batchnorm` the BatchNorm layers keep their statistics, their weights get no gradient."""
-    embedder.train()
-    if not freeze_batchnorm:
-        return
-    for module in embedder.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
-            module.requires_grad_(False)
 
 
 def update_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:

@@ -1,4 +1,4 @@
-"""How well the loss's class weights tell the classes apart on images that were held out."""
+"""How well a training tells its classes apart on images that were held out."""
 
 from collections.abc import Iterator
 
@@ -8,33 +8,71 @@ import torch
 from torch import nn
 
 from workbench.data.catalog import Catalog
+from workbench.models.classifier import Classifier
 from workbench.models.embedder import Embedder
-from workbench.training.loading import PlainImages, load_batches
+from workbench.models.heads import HeadOutputs
+from workbench.training.loading import Images, load_rows
+from workbench.training.losses import TrainingLoss
 from workbench.training.recipe import Recipe
-from workbench.training.steps import autocast, to_input
+from workbench.training.recipe_checks import CLASSIFYING
+from workbench.training.sampling import rows_by
+from workbench.training.steps import autocast, compute_outputs
+
+MEAN_IMAGES = 10
+"""Training images of a class that its mean embedding is taken over: enough for a mean, few enough for each validation."""
 
 
 def predict_classes(
-    embedder: Embedder, loss: nn.Module, images: PlainImages, recipe: Recipe, device: torch.device
+    embedder: Embedder, loss: TrainingLoss, images: Images, references: Images, recipe: Recipe, device: torch.device
 ) -> np.ndarray:
-    """The class whose weight vector each image's embedding is most similar to (cosine): int64 [V], ties to the first.
+    """The class that each image is taken for: int64 [V], ties to the first.
 
-    The embedder is left in evaluation mode.
+    Where the loss has a classifier, it answers. A loss without one (triplet alone) has learned distances: then the class
+    answers whose mean embedding is most similar (cosine), as `answers_by` says. The embedder is left in evaluation mode.
+
+    Args:
+        embedder, loss: on the device.
+        images: to be answered.
+        references: the training images as they are; the means are taken over the first MEAN_IMAGES of each class.
+        recipe: batch_size, accumulation_steps, amp and num_workers are read.
+        device: where it is computed.
     """
     embedder.eval()
-    size = max(1, recipe.batch_size // recipe.accumulation_steps)
-    batches: Iterator[list[int]] = (
-        list(range(start, min(start + size, len(images)))) for start in range(0, len(images), size)
-    )
-    num_workers = 0 if images.kept is not None else recipe.num_workers
-    weight_DC = nn.functional.normalize(loss.get_parameter("W").detach(), dim=0)
+    classifier = loss.classifier()
     predicted = []
     with torch.inference_mode():
-        for images_NHWC, _ in load_batches(images, batches, num_workers, pin=device.type == "cuda"):
-            with autocast(device, recipe.amp):
-                embedding_ND = embedder(to_input(embedder, images_NHWC.to(device)))
-            predicted.append((embedding_ND.float() @ weight_DC).argmax(dim=1).cpu())
+        if classifier is None:  # a classifier on embeddings whose weights are the means
+            means = Classifier(_class_means(embedder, references, recipe, device), cosine=True)
+        for outputs, _ in _outputs(embedder, images, np.arange(len(images)), recipe, device):
+            logits_NC = means(outputs.embedding) if classifier is None else classifier(outputs.classified)
+            predicted.append(logits_NC.argmax(dim=1).cpu())
     return torch.cat(predicted).numpy()
+
+
+def answers_by(recipe: Recipe) -> str:
+    """What answers in a validation: `classifier` or `class means`."""
+    return "classifier" if any(term in CLASSIFYING for term in recipe.loss_terms) else "class means"
+
+
+def _class_means(embedder: Embedder, references: Images, recipe: Recipe, device: torch.device) -> torch.Tensor:
+    """The mean embedding of each class, unit length, float32 [C, D]."""
+    rows = np.concatenate([rows[:MEAN_IMAGES] for rows in rows_by(np.asarray(references.label_N))])
+    total_CD = torch.zeros(int(np.max(np.asarray(references.label_N))) + 1, embedder.embedding_dim, device=device)
+    for outputs, label_N in _outputs(embedder, references, rows, recipe, device):
+        embedding_ND = nn.functional.normalize(outputs.embedding.float(), dim=1)
+        members_CN = nn.functional.one_hot(label_N, len(total_CD)).T.to(device, torch.float32)
+        total_CD += members_CN @ embedding_ND  # index_add would not be repeatable on a GPU
+    return nn.functional.normalize(total_CD, dim=1)
+
+
+def _outputs(
+    embedder: Embedder, images: Images, rows: np.ndarray, recipe: Recipe, device: torch.device
+) -> Iterator[tuple[HeadOutputs, torch.Tensor]]:
+    size = max(1, recipe.batch_size // recipe.accumulation_steps)
+    for inputs, label_N in load_rows(images, rows, size, recipe.num_workers, pin=device.type == "cuda"):
+        with autocast(device, recipe.amp):
+            outputs = compute_outputs(embedder, inputs.to(device))
+        yield outputs, label_N
 
 
 def class_accuracy(label_V: np.ndarray, predicted_V: np.ndarray) -> float:

@@ -1,0 +1,55 @@
+"""ReIdentificationNet: label-smoothed cross entropy and batch-hard triplet on either side of a batch norm.
+
+Sources: Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-Identification", CVPR workshops 2019; NVIDIA's
+ReIdentificationNet, which trains so in TAO. Trunk there: ResNet50 at 256x128 px with last stride 1 (`last_stride=1` of
+`models.trunk.build_trunk`), `timm:resnet50.a1_in1k`. The width is swept by `--sweep embedding_dim=64,128,256,512,1024,2048`.
+What is not marked is from both.
+"""
+
+from workbench.data.augment import Augmentation
+from workbench.training.recipe import Recipe
+
+REID_BNNECK = Recipe(
+    name="reid_bnneck",
+    loss="cross_entropy+triplet+center",  # paper; TAO has with_center_loss off, which is loss="cross_entropy+triplet"
+    label_smoothing=0.1,
+    triplet_margin=0.3,
+    triplet_distance="euclidean",
+    miner="batch_hard",
+    center_weight=5e-4,
+    learning_rate_center=0.5,
+    head="bnneck",
+    embedding_dim=256,  # TAO's feat_dim; None is the trunk's 2048, as in the paper
+    neck_feature="after",
+    sampler="identity",
+    images_per_identity=4,
+    learning_rate_trunk=3.5e-4,
+    blockwise_decay=1.0,
+    learning_rate_head=3.5e-4,
+    learning_rate_loss=3.5e-4,  # one rate for all
+    optimizer="adam",
+    weight_decay=5e-4,
+    num_epochs=120,
+    batch_size=64,
+    warmup_steps=1880,  # 10 epochs of Market-1501
+    schedule="multistep",
+    milestones=(40 / 120, 70 / 120),
+    gamma=0.1,
+    depth=16,  # images of an identity an epoch: Market-1501 has 17 on average, and an epoch its length then
+    augmentation=Augmentation(
+        # both pad by 10 px and crop back, which shifts by 8 % of the width; here a crop of 85 % of the area or more
+        crop_share=0.85,
+        rotation_deg=0.0,
+        perspective=0.0,
+        brightness=0.0,
+        contrast=0.0,
+        saturation=0.0,
+        blur_share=0.0,
+        flip_share=0.5,
+        erase_share=0.5,
+    ),
+    amp="bfloat16",  # ours
+    validation_interval=500,
+    checkpoint_interval=500,
+    num_workers=4,
+)
