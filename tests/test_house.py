@@ -43,7 +43,7 @@ NUMPY_ONLY = {
     *("open_set_protocol", "open_set_search", "open_set_measures", "held_out", "threshold_choice", "thresholds"),
     *("calibration", "calibration_curves", "reliability"),
     *("tracklets", "rerank", "k_reciprocal", "reid_metrics", "reference_quality", "label_errors", "conventions"),
-    *("condensation", "leave_out", "paired_runs", "seed_groups", "spread"),
+    *("condensation", "leave_out", "paired_runs", "seed_groups", "spread", "zero_shot"),
 }
 
 

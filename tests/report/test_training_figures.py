@@ -3,7 +3,13 @@ import pandas as pd
 import pytest
 
 from workbench.report import widgets
-from workbench.report.training_figures import images_before_after, learning_rates, training_curve, validation_curve
+from workbench.report.training_figures import (
+    images_before_after,
+    interpolation_curve,
+    learning_rates,
+    training_curve,
+    validation_curve,
+)
 from workbench.report.widgets import live_loss_curve
 
 
@@ -54,6 +60,36 @@ def test_balancing_shows_both_counts_by_rank_with_names_escaped() -> None:
     assert [list(trace.y) for trace in figure.data] == [[50, 2], [20, 20]]
     assert [list(name) for name in figure.data[0].customdata] == [["big"], ["&lt;b&gt;"]]
     assert [trace.name for trace in figure.data] == ["before (52 in all)", "after (40 in all)"]
+
+
+def test_a_line_a_question_over_the_share_of_the_weights() -> None:
+    table = pd.DataFrame(
+        {
+            "share": [0.0, 1.0, 0.0, 1.0],
+            "question": ["unseen <b>", "unseen <b>", "seen", "seen"],
+            **{"value": [0.5, 0.7, 0.4, 0.9], "low": [0.4, 0.6, 0.3, 0.8], "high": [0.7, 0.75, 0.5, 1.0]},
+            "n": [90, 90, 60, 60],
+        }
+    )
+    figure = interpolation_curve(table, "a protocol")
+    assert [trace.name for trace in figure.data] == ["unseen &lt;b&gt;", "seen"]
+    assert [list(trace.y) for trace in figure.data] == [[0.5, 0.7], [0.4, 0.9]]
+    assert figure.data[0].error_y.array == pytest.approx([0.2, 0.05])
+    assert figure.data[0].error_y.arrayminus == pytest.approx([0.1, 0.1])
+    assert list(figure.data[0].x) == pytest.approx([0, 1], abs=0.01)
+    assert figure.data[0].x[0] != figure.data[1].x[0]  # side by side, the share itself is in the hover
+    assert [row[0] for row in figure.data[1].customdata] == [0, 1]
+    for look in ("marker.symbol", "line.dash", "line.color"):
+        first, second = (trace[look] for trace in figure.data)
+        assert first != second
+    subtitle = figure.layout.title.subtitle.text.replace("<br>", " ")
+    assert "a protocol." in subtitle
+    assert "n = 60 to 90 queries" in subtitle
+    assert "promises more than it keeps" in subtitle
+    with pytest.raises(ValueError, match="at least one share"):
+        interpolation_curve(table.head(0))
+    with pytest.raises(ValueError, match="low is missing"):
+        interpolation_curve(table.drop(columns="low"))
 
 
 def test_nothing_to_draw_is_an_error() -> None:

@@ -1,6 +1,5 @@
 """Every recipe on a small trunk and pictures that can be told apart: it learns, and goes on where it was."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,6 @@ from workbench.training.recipe import Recipe
 from workbench.training.recipes import RECIPES, choose_recipe
 
 ON_CONVNETS = ("scratch", "full_finetune", "full_finetune_lca_maxent", "reid_bnneck")
-TRAINABLE = [name for name in RECIPES if name != "lora" or find_spec("workbench.training.lora")]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +57,7 @@ def _kill_at(step: int) -> loop.OnStep:
     return kill
 
 
-@pytest.mark.parametrize("name", TRAINABLE)
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_learns_and_goes_on_bit_for_bit(name: str, catalog: Catalog, tmp_path: Path) -> None:
     recipe, embedder = _few_steps(name), _embedder(name)
     whole = _train(recipe, embedder, catalog, tmp_path / "whole")

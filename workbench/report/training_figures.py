@@ -6,7 +6,19 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from workbench.report.style import OKABE_ITO, SYMBOLS, escaped, finish, interval_bars, mark_line, need_columns, span
+from workbench.report.style import (
+    OKABE_ITO,
+    SYMBOLS,
+    escaped,
+    finish,
+    interval_bars,
+    mark_line,
+    need_columns,
+    span,
+    use_workbench_style,
+)
+
+use_workbench_style()
 
 _MAX_POINTS = 2000
 _DASHES = ("solid", "dash", "dot", "dashdot")
