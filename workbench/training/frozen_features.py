@@ -5,6 +5,7 @@ import torch
 
 from workbench.models.embedder import Embedder
 from workbench.models.heads import takes_map
+from workbench.training.distributed import gather_parts, own_part, rank_and_world
 from workbench.training.loading import FrozenFeatures, Images, load_rows
 from workbench.training.recipe import Recipe
 from workbench.training.steps import autocast, to_input
@@ -20,7 +21,7 @@ def can_embed_once(embedder: Embedder, recipe: Recipe) -> bool:
 
 
 def embed_once(embedder: Embedder, images: Images, recipe: Recipe, device: torch.device) -> FrozenFeatures:
-    """The features of all images; the embedder is left in evaluation mode.
+    """The features of all images; the embedder is left in evaluation mode. Several processes share the work.
 
     Args:
         embedder: on the device.
@@ -32,12 +33,13 @@ def embed_once(embedder: Embedder, images: Images, recipe: Recipe, device: torch
         ValueError: images that would be augmented.
     """
     embedder.eval()
-    size = max(1, recipe.batch_size // recipe.accumulation_steps)
+    size = max(1, recipe.batch_size // (recipe.accumulation_steps * rank_and_world()[1]))
+    rows = own_part(np.arange(len(images)))
     features, labels = [], []
     with torch.no_grad():
         pin = device.type == "cuda"
-        for images_NHWC, label_N in load_rows(images, np.arange(len(images)), size, recipe.num_workers, pin):
+        for images_NHWC, label_N in load_rows(images, rows, size, recipe.num_workers, pin):
             with autocast(device, recipe.amp):
                 features.append(embedder.features(to_input(embedder, images_NHWC.to(device))))
             labels.append(label_N)
-    return FrozenFeatures(torch.cat(features), torch.cat(labels))
+    return FrozenFeatures(gather_parts(torch.cat(features)), gather_parts(torch.cat(labels)))

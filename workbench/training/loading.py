@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from workbench.data.augment import Augmentation, augment_image
 from workbench.data.images import ImageError, load_image
 from workbench.models.preprocessing import Preprocessing
+from workbench.training.distributed import is_joined
 from workbench.training.sampling import Sample, sample_rng
 
 OVERSIZE = 1.15
@@ -217,3 +218,5 @@ def _collate(items: list[tuple[np.ndarray, int]]) -> tuple[torch.Tensor, torch.T
 def _leave_interrupts_to_the_parent(_: int) -> None:
     # Ctrl-C in a terminal reaches every process of the group; the parent finishes its step and needs its batch
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if is_joined():  # torch.distributed.run sends SIGTERM to whole groups of processes
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)

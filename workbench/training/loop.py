@@ -1,17 +1,14 @@
 """The training loop: from a recipe, an embedder and a catalog to a tuned embedder, through checkpoints."""
 
 import copy
-import os
-import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils import deterministic
 
 from workbench.data.catalog import Catalog
 from workbench.models.device import choose_device
@@ -19,9 +16,16 @@ from workbench.models.embedder import Embedder
 from workbench.training.checkpoint import (
     load_newest,
     prune_checkpoints,
-    random_states,
     save_checkpoint,
-    set_random_states,
+)
+from workbench.training.distributed import (
+    anywhere,
+    by_writer,
+    check_alike,
+    check_parts,
+    draw_apart,
+    is_writer,
+    rank_and_world,
 )
 from workbench.training.frozen_features import can_embed_once
 from workbench.training.interrupts import deferred_interrupts
@@ -34,6 +38,7 @@ from workbench.training.recipe import Recipe
 from workbench.training.result import TrainingResult, finish_training
 from workbench.training.state import TrainingState, build_state, num_steps_of
 from workbench.training.steps import TrainingDivergedError, optimise, update_average
+from workbench.training.surroundings import own_surroundings
 from workbench.training.validation import answers_by, class_accuracy, predict_classes
 
 OnStep = Callable[[dict[str, float]], None]
@@ -44,6 +49,10 @@ _LOG_EVERY_S = 10.0
 def print_line(line: str) -> None:
     """Prints a line that can be read in a terminal, a notebook and a log file."""
     print(line, flush=True)  # noqa: T201
+
+
+def _say_nothing(_: str) -> None:
+    pass
 
 
 def train(
@@ -61,6 +70,10 @@ def train(
 
     On a CPU a run that was interrupted or killed ends with the same bits as one that was not (same number of threads).
     Ctrl-C ends the step, saves a checkpoint and then raises KeyboardInterrupt; a second Ctrl-C raises at once.
+
+    In a group of processes (see `distributed`) `recipe.batch_size` is of all together, each computes an equal part, and
+    `on_step` and `log` are called in process 0 alone. A run may be gone on with another number of processes, though
+    then not with the same bits.
 
     Args:
         recipe: what to do.
@@ -80,19 +93,25 @@ def train(
         CheckpointError: all checkpoints in the folder are damaged.
         OSError: a checkpoint could not be written; those before it stay.
     """
+    check_parts(recipe)
     folder = Path(folder)
     chosen = choose_device(device)
+    if not is_writer():
+        on_step, log = None, _say_nothing
     described = describe_run(recipe, embedder, train, val)
     own = ready_embedder(copy.deepcopy(embedder), recipe)
-    with _own_surroundings(recipe.seed, chosen):
+    with own_surroundings(recipe.seed, chosen):
         saved = load_newest(folder / "checkpoints", log)
         if saved is not None:
             check_same_run(saved["run"], described, folder)
+        check_alike("run, or another checkpoint of it,", [described, None if saved is None else saved["step"]])
         data = prepare(recipe, own.preprocessing, train, val, None if saved is None else saved["quarantine"])
+        check_alike("list of images that cannot be used", data.quarantine.to_numpy().tolist())
         num_steps = num_steps_of(recipe, data.sampler.num_samples)
         if chosen.type == "cuda":
             free_mib = torch.cuda.mem_get_info(chosen)[0] / 2**20
-            check_memory(estimate_memory(own, recipe, len(data.class_names)), free_mib, recipe)
+            part = replace(recipe, batch_size=recipe.batch_size // rank_and_world()[1])
+            check_memory(estimate_memory(own, part, len(data.class_names)), free_mib, part)
             torch.cuda.reset_peak_memory_stats(chosen)
         num_images_C = data.sampler.images_per_class(data.class_names)["before"].to_numpy()
         state = build_state(own, recipe, num_images_C, chosen)
@@ -122,16 +141,20 @@ def _run(
 ) -> None:
     """All steps that are still to do, with their validations and checkpoints."""
     size = recipe.batch_size
-    samples = data.sampler.batches(state.step * size, size, num_steps - state.step)
+    samples = data.sampler.batches(state.step * size, size, num_steps - state.step, *rank_and_world())
     batches = load_batches(data.training, samples, recipe.num_workers, pin=state.device.type == "cuda")
     first_step, saved_step, seconds_before = state.step, state.step, state.seconds
     started = logged = last = time.monotonic()
     frozen: frozenset[str] | None = None
+    together = rank_and_world()[1] == 1  # whether all processes are in the same place
+
+    def write() -> None:
+        save_checkpoint(checkpoints, {**state.pack(), "run": described}, state.step)
+        prune_checkpoints(checkpoints, state.best_step)
 
     def save() -> None:
         nonlocal saved_step
-        save_checkpoint(checkpoints, {**state.pack(), "run": described}, state.step)
-        prune_checkpoints(checkpoints, state.best_step)
+        by_writer(write)
         saved_step = state.step
 
     with deferred_interrupts() as interrupted:
@@ -164,12 +187,13 @@ def _run(
                 state.whole = True
                 if on_step is not None:
                     on_step(row)
-                if interrupted():
+                if anywhere(interrupted()):
+                    together = True
                     raise KeyboardInterrupt
                 if ends or state.step % recipe.checkpoint_interval == 0:
                     save()
         except KeyboardInterrupt:
-            if state.whole and state.step > saved_step:
+            if together and state.whole and state.step > saved_step:
                 save()
             log(f"interrupted: step {saved_step} of {num_steps} is saved in {checkpoints}")
             raise
@@ -186,6 +210,7 @@ def _step(
 ) -> dict[str, float]:
     """Does one optimiser step; its loss, gradient norm and the rates it was done with."""
     schedule = (recipe.warmup_steps, recipe.schedule, recipe.milestones, recipe.gamma)
+    draw_apart(recipe.seed, state.step)
     factor = rate_factor(state.step, num_steps, *schedule)
     set_rates(state.optimizer, factor, frozen_parts(recipe, state.step))
     inputs = inputs.to(state.device, non_blocking=True)
@@ -220,7 +245,8 @@ def _validate(state: TrainingState, recipe: Recipe, data: Prepared, checkpoints:
     if accuracy > state.best_accuracy:
         state.best_step, state.best_accuracy = state.step, accuracy
         names = [str(name) for name in data.class_names]
-        save_checkpoint(checkpoints, {"model": judged.state_dict(), "classes": names}, state.step, kind="best")
+        best = {"model": judged.state_dict(), "classes": names}
+        by_writer(lambda: save_checkpoint(checkpoints, best, state.step, kind="best"))
     log(
         f"step {state.step}: validation accuracy {accuracy:.3f} "
         f"(mean over {counts['num_classes']} classes, answered by the {found['answers_by']})"
@@ -228,11 +254,13 @@ def _validate(state: TrainingState, recipe: Recipe, data: Prepared, checkpoints:
 
 
 def _opening_line(recipe: Recipe, data: Prepared, num_steps: int, device: torch.device) -> str:
+    world = rank_and_world()[1]
     precision = "float32" if device.type == "cpu" or recipe.amp == "off" else recipe.amp
     asked = f" ({recipe.amp} is for GPUs)" if device.type == "cpu" and recipe.amp != "off" else ""
     return (
         f"{recipe.name}: {num_steps} steps of {recipe.batch_size} images, {len(data.class_names)} classes, "
         f"{len(data.training):,} images, {data.sampler.num_samples:,} samples an epoch, {device.type}, {precision}{asked}"
+        f"{f', {world} processes' * (world > 1)}"
     )
 
 
@@ -244,28 +272,9 @@ def _step_line(row: dict[str, float], num_steps: int, left_s: float) -> str:
     )
 
 
-@contextmanager
-def _own_surroundings(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds all random generators for the run and asks a CPU for repeatable sums; afterwards all is as it was before.
+if __name__ == "__main__":
+    from torch.distributed.elastic.multiprocessing.errors import record
 
-    On a CPU one core is left to the process that prepares images: where more threads than cores compute, they wait for
-    each other, and a step takes several times as long. The number does not depend on num_workers, so neither do the bits.
-    """
-    threads = torch.get_num_threads()
-    before, repeatable = random_states(device), torch.are_deterministic_algorithms_enabled()
-    fills = deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]  # a property of the module
-    try:
-        random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002  # for libraries that draw from the global generator
-        torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(device.type == "cpu" or repeatable)
-        # filling new memory is a debugging aid that costs a pass over each tensor
-        deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        if device.type == "cpu":
-            torch.set_num_threads(max(1, min(threads, len(os.sched_getaffinity(0)) - 1)))
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(repeatable)
-        deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
-        set_random_states(before, device)
+    from workbench.training.job import main
+
+    record(main)()  # so that torch.distributed.run can tell which process failed first, and why

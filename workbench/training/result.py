@@ -11,6 +11,7 @@ import torch
 
 from workbench.models.embedder import Embedder, load_embedder
 from workbench.training.checkpoint import load_best
+from workbench.training.distributed import by_writer
 from workbench.training.losses import TrainingLoss
 from workbench.training.prepare import Prepared
 from workbench.training.recipe import Recipe
@@ -82,14 +83,8 @@ def finish_training(
     embedder.to("cpu").to(memory_format=torch.contiguous_format)
     embedder.requires_grad_(True).eval()
     used = state.best_step or state.step
-    path = folder / "embedder"
-    if path.is_dir():
-        if load_embedder(path).fingerprint() != embedder.fingerprint():
-            raise ValueError(
-                f"{path} holds another embedder than this training gave; remove it or take another folder."
-            )
-    else:
-        embedder.save(path, training=described, recipe=recipe.to_dict(), step=used, classes=classes)
+    about = {"training": described, "recipe": recipe.to_dict(), "step": used, "classes": classes}
+    by_writer(lambda: _save_once(embedder, folder / "embedder", about))
     num_images = state.step * recipe.batch_size
     return TrainingResult(
         embedder=embedder,
@@ -110,6 +105,13 @@ def finish_training(
         },
         folder=folder,
     )
+
+
+def _save_once(embedder: Embedder, path: Path, about: dict[str, Any]) -> None:
+    if not path.is_dir():
+        embedder.save(path, **about)
+    elif load_embedder(path).fingerprint() != embedder.fingerprint():
+        raise ValueError(f"{path} holds another embedder than this training gave; remove it or take another folder.")
 
 
 def _history(state: TrainingState) -> pd.DataFrame:

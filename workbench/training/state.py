@@ -12,6 +12,7 @@ from torch import nn
 from workbench.models.embedder import Embedder
 from workbench.training.blocks import blockwise_groups
 from workbench.training.checkpoint import random_states, set_random_states
+from workbench.training.distributed import share_batchnorm
 from workbench.training.losses import TrainingLoss, build_loss
 from workbench.training.rates import build_optimizer, set_training_mode
 from workbench.training.recipe import Recipe
@@ -133,7 +134,7 @@ def build_state(embedder: Embedder, recipe: Recipe, num_images_C: np.ndarray, de
         classifier_bias=embedder.described["head"] != "bnneck",  # the neck puts the features about the origin
         num_images_C=num_images_C,
     )
-    model = nn.ModuleDict({"embedder": embedder, "loss": loss}).to(device)
+    model = nn.ModuleDict({"embedder": share_batchnorm(embedder, device), "loss": loss}).to(device)
     if is_convnet(embedder):
         model.to(memory_format=torch.channels_last)
     average = copy.deepcopy(model).requires_grad_(False).eval() if recipe.ema_decay else None

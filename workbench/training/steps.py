@@ -9,6 +9,7 @@ from torch import nn
 
 from workbench.models.embedder import Embedder
 from workbench.models.heads import HeadOutputs, head_outputs
+from workbench.training.distributed import add_up, add_up_gradients, average_statistics, rank_and_world
 from workbench.training.losses import TrainingLoss
 from workbench.training.recipe import Recipe
 
@@ -53,13 +54,14 @@ def optimise(
     """What one optimiser step on one batch measured; embedder, loss and optimiser are changed in place.
 
     The batch is computed in `recipe.accumulation_steps` parts whose gradients add up to that of the whole batch (but for
-    BatchNorm and triplets, which see one part at a time).
+    BatchNorm and triplets, which see one part at a time). Of several processes each computes its images; losses and
+    gradients are those of all (see `distributed`).
 
     Args:
         embedder, loss: on the device of the batch.
         optimizer: over both, but for the centers of a center term.
         scaler: of the loss; disabled unless float16 is used.
-        inputs: images, uint8 [N, H, W, 3], or the features of a frozen trunk (see `compute_outputs`).
+        inputs: of this process: images, uint8 [N, H, W, 3], or the features of a frozen trunk (see `compute_outputs`).
         label_N: int64 [N], classes.
         recipe: accumulation_steps, amp, clip_grad and center_weight are read.
         center_optimizer: over the centers. Their gradient is divided by the term's weight, so that they follow the
@@ -76,15 +78,20 @@ def optimise(
     for some, labels in parts:
         with autocast(some.device, recipe.amp):
             outputs = compute_outputs(embedder, some)
-        share = len(labels) / len(label_N)
+        share = len(labels) / (len(label_N) * rank_and_world()[1])  # all processes have equally many images
         part = loss(HeadOutputs(*(output.float() for output in outputs)), labels) * share
         scaler.scale(part).backward()
         measured = {"": part.detach(), **{name: term.detach() * share for name, term in loss.terms.items()}}
         totals = {name: totals[name] + value if totals else value for name, value in measured.items()}
-    mean, *means = torch.stack(list(totals.values())).tolist()  # one wait for the device
+    measured_T = torch.stack(list(totals.values()))
+    add_up([measured_T])
+    mean, *means = measured_T.tolist()  # one wait for the device
     terms = dict(zip(list(totals)[1:], means, strict=True)) if len(means) > 1 else {}
     if not math.isfinite(mean):
         raise TrainingDivergedError(f"the loss is {mean}")
+    optimizers = [optimizer] if center_optimizer is None else [optimizer, center_optimizer]
+    add_up_gradients(one for stepped in optimizers for group in stepped.param_groups for one in group["params"])
+    average_statistics(embedder)
     scaler.unscale_(optimizer)
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     norm = float(nn.utils.clip_grad_norm_(trained, recipe.clip_grad or math.inf))

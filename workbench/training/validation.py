@@ -11,6 +11,7 @@ from workbench.data.catalog import Catalog
 from workbench.models.classifier import Classifier
 from workbench.models.embedder import Embedder
 from workbench.models.heads import HeadOutputs
+from workbench.training.distributed import add_up, gather_parts, own_part, rank_and_world
 from workbench.training.loading import Images, load_rows
 from workbench.training.losses import TrainingLoss
 from workbench.training.recipe import Recipe
@@ -29,6 +30,7 @@ def predict_classes(
 
     Where the loss has a classifier, it answers. A loss without one (triplet alone) has learned distances: then the class
     answers whose mean embedding is most similar (cosine), as `answers_by` says. The embedder is left in evaluation mode.
+    Several processes share the images; each is given all answers.
 
     Args:
         embedder, loss: on the device.
@@ -43,10 +45,10 @@ def predict_classes(
     with torch.inference_mode():
         if classifier is None:  # a classifier on embeddings whose weights are the means
             means = Classifier(_class_means(embedder, references, recipe, device), cosine=True)
-        for outputs, _ in _outputs(embedder, images, np.arange(len(images)), recipe, device):
+        for outputs, _ in _outputs(embedder, images, own_part(np.arange(len(images))), recipe, device):
             logits_NC = means(outputs.embedding) if classifier is None else classifier(outputs.classified)
             predicted.append(logits_NC.argmax(dim=1).cpu())
-    return torch.cat(predicted).numpy()
+    return gather_parts(torch.cat(predicted)).numpy()
 
 
 def answers_by(recipe: Recipe) -> str:
@@ -58,17 +60,18 @@ def _class_means(embedder: Embedder, references: Images, recipe: Recipe, device:
     """The mean embedding of each class, unit length, float32 [C, D]."""
     rows = np.concatenate([rows[:MEAN_IMAGES] for rows in rows_by(np.asarray(references.label_N))])
     total_CD = torch.zeros(int(np.max(np.asarray(references.label_N))) + 1, embedder.embedding_dim, device=device)
-    for outputs, label_N in _outputs(embedder, references, rows, recipe, device):
+    for outputs, label_N in _outputs(embedder, references, own_part(rows), recipe, device):
         embedding_ND = nn.functional.normalize(outputs.embedding.float(), dim=1)
         members_CN = nn.functional.one_hot(label_N, len(total_CD)).T.to(device, torch.float32)
         total_CD += members_CN @ embedding_ND  # index_add would not be repeatable on a GPU
+    add_up([total_CD])
     return nn.functional.normalize(total_CD, dim=1)
 
 
 def _outputs(
     embedder: Embedder, images: Images, rows: np.ndarray, recipe: Recipe, device: torch.device
 ) -> Iterator[tuple[HeadOutputs, torch.Tensor]]:
-    size = max(1, recipe.batch_size // recipe.accumulation_steps)
+    size = max(1, recipe.batch_size // (recipe.accumulation_steps * rank_and_world()[1]))
     for inputs, label_N in load_rows(images, rows, size, recipe.num_workers, pin=device.type == "cuda"):
         with autocast(device, recipe.amp):
             outputs = compute_outputs(embedder, inputs.to(device))
