@@ -14,19 +14,23 @@ from workbench.retrieval.stats import Metric
 MEASURES = ("alignment", "uniformity")
 
 
-def measure_change(images: Catalog, before: Embedder, after: Embedder, **options: Any) -> SpreadChange:
-    """The spread of these images under both embedders.
+def measure_changes(
+    parts: Mapping[str, Catalog], before: Embedder, after: Embedder, **options: Any
+) -> dict[str, SpreadChange]:
+    """The spread of each part's images under both embedders; a part in which no class has two images is left out.
 
     Args:
-        images: at least one class with two.
+        parts: images by name.
         before, after: the two embedders.
         options: of `embed_catalog`.
-
-    Raises:
-        ValueError: as `compare_spread`.
     """
-    first, second = (embed_catalog(embedder, images, **options) for embedder in (before, after))
-    return compare_spread(first.embedding_ND, second.embedding_ND, first.catalog.labels)
+    changes = {}
+    for name, images in parts.items():
+        if len(images) == 0 or images.frame["label"].value_counts().max() < 2:
+            continue
+        first, second = (embed_catalog(embedder, images, **options) for embedder in (before, after))
+        changes[name] = compare_spread(first.embedding_ND, second.embedding_ND, first.catalog.labels)
+    return changes
 
 
 def spread_metrics(changes: Mapping[str, SpreadChange]) -> dict[str, Metric]:
