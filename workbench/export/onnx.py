@@ -4,7 +4,6 @@ Axes: B images of a batch, D the embedding's width, C classes of a classifier; N
 """
 
 import copy
-import hashlib
 import json
 import tempfile
 from collections import Counter
@@ -150,10 +149,6 @@ def compare_answers(expected_BD: np.ndarray, found_BD: np.ndarray) -> dict[str, 
 def _describe(
     embedder: Embedder, precision: str, input_kind: str, normalised: bool, about: dict[str, Any] | None
 ) -> dict[str, Any]:
-    weights = hashlib.sha256()
-    for name, value in sorted(embedder.state_dict().items()):
-        weights.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        weights.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -165,7 +160,7 @@ def _describe(
         "preprocessing": embedder.preprocessing.to_dict(),
         "embedder": embedder.described,
         "embedder_fingerprint": embedder.fingerprint(),
-        "weights_sha256": weights.hexdigest(),
+        "weights_sha256": embedder.weights_sha256(),
         "opset": OPSETS[precision],
         "versions": {name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")},
         "about": about or {},

@@ -8,7 +8,7 @@ import numpy as np
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, TensorProto, load_model, numpy_helper
 
-from workbench.export.tensorrt_plan import sha256_of
+from workbench.runs.files import sha256_of
 
 _REQUANTISE = (
     "make the int8 file anew with quantise_onnx(fp32_folder, folder, catalog, target='tensorrt'): signed and symmetric, "

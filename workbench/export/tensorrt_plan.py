@@ -1,15 +1,13 @@
 """A plan on disk: plan, `<plan>.json` (build report) and `<plan>.log`, written together and checked when read."""
 
-import hashlib
-import json
 import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from workbench.export.folder import ExportError
-from workbench.runs.files import write_bytes, write_json, write_text
+from workbench.export.folder import ExportError, read_stated
+from workbench.runs.files import sha256_of, write_bytes, write_json, write_text
 
 PLAN_FORMAT, PLAN_FORMAT_VERSION = "workbench-tensorrt", 1
 
@@ -28,22 +26,13 @@ def read_report(plan: Path | str) -> dict[str, Any]:
             raise FileNotFoundError(
                 f"A plan and its report {told.name} were wanted; there is no {path}: build it with build_engine."
             )
-    try:
-        report = json.loads(told.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ExportError(f"{told} is not JSON ({error}); build the engine again.") from error
-    found = (report.get("format"), report.get("format_version")) if isinstance(report, dict) else (None, None)
-    if found != (PLAN_FORMAT, PLAN_FORMAT_VERSION):
-        raise ExportError(
-            f"{told} has format {found[0]!r}, version {found[1]!r}; this workbench reads {PLAN_FORMAT!r}, version "
-            f"{PLAN_FORMAT_VERSION}: build the engine again."
-        )
+    report = read_stated(told, PLAN_FORMAT, PLAN_FORMAT_VERSION, str(told), "build the engine again")
     if sha256_of(plan) != report["plan"]["sha256"]:
         raise ExportError(
             f"{plan} has {plan.stat().st_size:,} bytes, its report tells of {report['plan']['bytes']:,} with another SHA-256: "
             "the plan is corrupt or another one; copy both again, or build the engine again."
         )
-    return dict(report)
+    return report
 
 
 def publish(paths: list[Path], contents: list[Any]) -> None:
@@ -65,9 +54,3 @@ def publish(paths: list[Path], contents: list[Any]) -> None:
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

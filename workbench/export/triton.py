@@ -98,8 +98,7 @@ def triton_repository(
         _check_plan(Path(plan), described, max_batch)
     settings, opened = None, None
     if gallery is not None:
-        read_fitting_gallery(Path(gallery), described)
-        opened = Gallery.load(Path(gallery))
+        opened = read_fitting_gallery(Path(gallery), described)
         settings = _recognise_settings(opened, top, threshold, false_accepts, unknown)
     elif threshold is not None or false_accepts is not None:
         raise ValueError("A threshold or a rate of false accepts was given without a gallery to decide with.")

@@ -90,7 +90,14 @@ class Embedder(nn.Module):
 
     def fingerprint(self) -> str:
         """A sha256 over weights, architecture and preprocessing: two embedders with one fingerprint answer alike."""
-        digest = hashlib.sha256(json.dumps(self._config(), sort_keys=True).encode())
+        return self._hash_weights(json.dumps(self._config(), sort_keys=True).encode())
+
+    def weights_sha256(self) -> str:
+        """A sha256 over the weights alone: names, dtypes, shapes and values."""
+        return self._hash_weights(b"")
+
+    def _hash_weights(self, begun: bytes) -> str:
+        digest = hashlib.sha256(begun)
         for name, value in sorted(self.state_dict().items()):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

@@ -15,6 +15,7 @@ from workbench.report.style import (
     escaped,
     finish,
     interval_bars,
+    interval_markers,
     name_rows,
     need_columns,
     span,
@@ -96,15 +97,10 @@ def paired_differences(pairs: pd.DataFrame, metric: str, protocol: str = "") -> 
     ):
         if rows.any():
             figure.add_scatter(
-                x=values[rows],
+                **interval_markers(values[rows], lows[rows], highs[rows], [f"{value:+.1f}" for value in values[rows]]),
                 y=rank[rows],
                 name=name,
-                mode="markers+text",
                 marker=marker,
-                text=[f"{value:+.1f}" for value in values[rows]],
-                textposition="top center",
-                cliponaxis=False,
-                error_x=interval_bars(values[rows], lows[rows], highs[rows]),
                 customdata=[[f"{p:.3g}"] for p in pairs["p_holm"][rows]],
                 hovertemplate="%{x:+.1f} points, Holm p = %{customdata[0]}",
             )

@@ -18,6 +18,7 @@ from workbench.report.style import (
     escaped,
     finish,
     interval_bars,
+    interval_markers,
     mark_line,
     name_rows,
     need_columns,
@@ -179,15 +180,10 @@ def interval_dots(
     ):
         if rows.any():
             figure.add_scatter(
-                x=values[rows],
+                **interval_markers(values[rows], lows[rows], highs[rows], [f"{value:.1%}" for value in values[rows]]),
                 y=rank[rows],
                 name=name,
-                mode="markers+text",
                 marker=marker,
-                text=[f"{value:.1%}" for value in values[rows]],
-                textposition="top center",
-                cliponaxis=False,
-                error_x=interval_bars(values[rows], lows[rows], highs[rows]),
                 customdata=[
                     [escaped(label), f"[{low:.1%}, {high:.1%}]" if np.isfinite(low) else "no interval", thousands(n)]
                     for label, low, high, n in zip(

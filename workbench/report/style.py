@@ -147,6 +147,18 @@ def interval_bars(values: np.ndarray, lows: np.ndarray, highs: np.ndarray) -> di
     return {"type": "data", "array": highs - values, "arrayminus": values - lows, "thickness": 1.5, "width": 0}
 
 
+def interval_markers(values: np.ndarray, lows: np.ndarray, highs: np.ndarray, texts: list[str]) -> dict[str, object]:
+    """What the marks of a forest plot have in common, for `add_scatter`: x, its bars, and the number above each mark."""
+    return {
+        "x": values,
+        "mode": "markers+text",
+        "text": texts,
+        "textposition": "top center",
+        "cliponaxis": False,
+        "error_x": interval_bars(values, lows, highs),
+    }
+
+
 def escaped(value: object) -> str:
     """`value` as text in which plotly finds no tag."""
     return html.escape(str(value), quote=False)

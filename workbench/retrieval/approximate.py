@@ -23,7 +23,7 @@ import pandas as pd
 from workbench.retrieval.exact_search import Matches, normalise_rows, numpy_method, rank_candidates
 from workbench.retrieval.gallery import Gallery
 from workbench.retrieval.gallery_folder import GalleryError
-from workbench.runs.files import new_folder, write_json
+from workbench.runs.files import new_folder, sha256_of, write_json
 
 Kind = Literal["ivf", "hnsw", "ivf_pq"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -120,7 +120,7 @@ class ApproximateGallery:
                 "kind": self.kind,
                 "effort": self.effort,
                 "gallery": _fingerprint(self.gallery),
-                "sha256": _sha256(unfinished / "index.faiss"),
+                "sha256": sha256_of(unfinished / "index.faiss"),
             }
             write_json(unfinished / "index.json", described)
 
@@ -144,7 +144,7 @@ class ApproximateGallery:
             raise GalleryError(
                 f"The index {folder} is of another gallery, or of this one before a change. Build it again."
             )
-        if not (folder / "index.faiss").is_file() or _sha256(folder / "index.faiss") != described["sha256"]:
+        if not (folder / "index.faiss").is_file() or sha256_of(folder / "index.faiss") != described["sha256"]:
             raise GalleryError(
                 f"{folder / 'index.faiss'} is missing or damaged. Copy the index again or build it anew."
             )
@@ -272,8 +272,3 @@ def _fingerprint(gallery: Gallery) -> dict[str, Any]:
     references = gallery.references
     texts = json.dumps([references["reference"].tolist(), references["label"].tolist()]).encode()
     return {"rows": hashlib.sha256(gallery.view_ND.data).hexdigest(), "references": hashlib.sha256(texts).hexdigest()}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

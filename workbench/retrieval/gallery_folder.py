@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.runs.files import new_folder, write_json
+from workbench.runs.files import new_folder, sha256_of, write_json
 
 FORMAT = "workbench gallery"
 FORMAT_VERSION = 2
@@ -75,7 +75,7 @@ def write_folder(folder: Path, stored: Stored) -> None:
         with new_folder(folder / content) as unfinished:
             np.save(unfinished / "embeddings.npy", stored.embedding_ND)
             stored.references.to_parquet(unfinished / "references.parquet", index=False)
-            hashes = {name: _sha256(unfinished / name) for name in _FILES}
+            hashes = {name: sha256_of(unfinished / name) for name in _FILES}
         manifest = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -144,7 +144,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 def _read_content(folder: Path, manifest: dict[str, Any]) -> Stored:
     content = folder / manifest["content"]
     for name in _FILES:
-        if _sha256(content / name) != manifest["sha256"][name]:
+        if sha256_of(content / name) != manifest["sha256"][name]:
             raise GalleryError(
                 f"{content / name} is damaged: its hash differs. Copy the gallery again or build it anew."
             )
@@ -213,11 +213,6 @@ def _only_writer(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _manifest_hash(manifest: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
-"""Files and folders written whole or not at all."""
+"""Files and folders written whole or not at all, and the sum by which a file is known again."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -27,6 +28,12 @@ def write_bytes(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

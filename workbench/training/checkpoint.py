@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from workbench.runs.files import sha256_of
+
 NUM_KEPT = 2
 """The newest, and the one before it in case the newest is damaged."""
 
@@ -117,8 +119,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if match is None:
         raise CheckpointError(f"{path} is not named as a checkpoint is.")
     try:
-        with open(path, "rb") as file:
-            checksum = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        checksum = sha256_of(path)[:16]
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
     if checksum != match.group(3):

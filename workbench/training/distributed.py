@@ -69,6 +69,11 @@ def is_writer() -> bool:
     return rank_and_world()[0] == 0
 
 
+def images_a_pass(recipe: Recipe) -> int:
+    """How many images one process computes at once: the batch, divided by its parts and by the processes."""
+    return max(1, recipe.batch_size // (recipe.accumulation_steps * rank_and_world()[1]))
+
+
 def check_parts(recipe: Recipe) -> None:
     """Returns nothing when the recipe's batch can be shared out to the processes of the group.
 

@@ -5,7 +5,7 @@ import torch
 
 from workbench.models.embedder import Embedder
 from workbench.models.heads import takes_map
-from workbench.training.distributed import gather_parts, own_part, rank_and_world
+from workbench.training.distributed import gather_parts, images_a_pass, own_part
 from workbench.training.loading import FrozenFeatures, Images, load_rows
 from workbench.training.recipe import Recipe
 from workbench.training.steps import autocast, to_input
@@ -33,7 +33,7 @@ def embed_once(embedder: Embedder, images: Images, recipe: Recipe, device: torch
         ValueError: images that would be augmented.
     """
     embedder.eval()
-    size = max(1, recipe.batch_size // (recipe.accumulation_steps * rank_and_world()[1]))
+    size = images_a_pass(recipe)
     rows = own_part(np.arange(len(images)))
     features, labels = [], []
     with torch.no_grad():

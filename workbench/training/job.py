@@ -18,9 +18,8 @@ from workbench.data.catalog import Catalog, open_catalog
 from workbench.models.embedder import open_embedder
 from workbench.runs.files import write_json
 from workbench.training.distributed import check_parts, joined_group, rank_and_world
-from workbench.training.folds import class_disjoint_fold, read_fold
 from workbench.training.loop import print_line, train
-from workbench.training.parts import split_for_training
+from workbench.training.parts import choose_parts
 from workbench.training.recipe import Recipe
 from workbench.training.result import TrainingResult
 
@@ -128,11 +127,8 @@ def _parts(job: Job) -> tuple[Catalog, Catalog]:
     """The images to learn from and to validate on, as notebook 02 chooses them."""
     catalog = open_catalog(job.data, job.data_root or None)
     catalog = catalog.thin(num_labels=8, num_images=6) if job.smoke else catalog
-    train_split, val_split = (name.strip() for name in f"{job.splits},".split(",")[:2])
-    if not job.fold:
-        return split_for_training(catalog, train_split, val_split, job.recipe)
-    held = class_disjoint_fold(catalog, train_split, *read_fold(job.fold))
-    return split_for_training(held.train, train_split, "", job.recipe)
+    train_part, val_part, _ = choose_parts(catalog, job.splits, job.fold, job.recipe)
+    return train_part, val_part
 
 
 def _check_types(described: dict[str, object]) -> None:

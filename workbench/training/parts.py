@@ -1,8 +1,28 @@
 """Which images are learned from and which are validated on."""
 
 from workbench.data.catalog import Catalog
+from workbench.training.folds import Fold, class_disjoint_fold, read_fold
 from workbench.training.recipe import Recipe
 from workbench.training.sampling import hold_out
+
+
+def choose_parts(catalog: Catalog, splits: str, fold: str, recipe: Recipe) -> tuple[Catalog, Catalog, Fold | None]:
+    """The images to learn from, those to validate on, and the fold whose classes are held out, if any.
+
+    Args:
+        catalog: all images of the run.
+        splits: the split to learn from and, after a comma, the one to validate on.
+        fold: such as `0/5` (see `folds.read_fold`): validation images are then held out of what is learned from; empty: none.
+        recipe: see `split_for_training`.
+
+    Raises:
+        ValueError: as `read_fold`, `class_disjoint_fold` and `split_for_training`.
+    """
+    train_split, val_split = (name.strip() for name in f"{splits},".split(",")[:2])
+    if not fold:
+        return *split_for_training(catalog, train_split, val_split, recipe), None
+    held = class_disjoint_fold(catalog, train_split, *read_fold(fold))
+    return *split_for_training(held.train, train_split, "", recipe), held
 
 
 def split_for_training(catalog: Catalog, train_split: str, val_split: str, recipe: Recipe) -> tuple[Catalog, Catalog]:

@@ -13,7 +13,7 @@ from workbench.data.images import check_quarantine
 from workbench.models.embedder import Embedder, replace_head
 from workbench.models.heads import takes_map
 from workbench.models.preprocessing import Preprocessing
-from workbench.training.distributed import rank_and_world
+from workbench.training.distributed import images_a_pass
 from workbench.training.frozen_features import embed_once
 from workbench.training.identity_sampling import IdentitySampler
 from workbench.training.loading import (
@@ -198,7 +198,7 @@ def _build_sampler(recipe: Recipe, label_N: np.ndarray, domain_N: np.ndarray) ->
     if recipe.sampler == "identity":
         return IdentitySampler(label_N, recipe.batch_size, recipe.images_per_identity, recipe.depth, recipe.seed)
     sampler = BalancedSampler(label_N, domain_N, recipe.depth, recipe.domain_weights, recipe.seed)
-    size = recipe.batch_size // (recipe.accumulation_steps * rank_and_world()[1])
+    size = images_a_pass(recipe)
     if "triplet" in recipe.loss_terms:
         share = share_with_positive(label_N[sampler.epoch_rows(0)], size)
         if share < LEAST_SHARE_WITH_POSITIVE:

@@ -11,7 +11,7 @@ from workbench.data.catalog import Catalog
 from workbench.models.classifier import Classifier
 from workbench.models.embedder import Embedder
 from workbench.models.heads import HeadOutputs
-from workbench.training.distributed import add_up, gather_parts, own_part, rank_and_world
+from workbench.training.distributed import add_up, gather_parts, images_a_pass, own_part
 from workbench.training.loading import Images, load_rows
 from workbench.training.losses import TrainingLoss
 from workbench.training.recipe import Recipe
@@ -71,7 +71,7 @@ def _class_means(embedder: Embedder, references: Images, recipe: Recipe, device:
 def _outputs(
     embedder: Embedder, images: Images, rows: np.ndarray, recipe: Recipe, device: torch.device
 ) -> Iterator[tuple[HeadOutputs, torch.Tensor]]:
-    size = max(1, recipe.batch_size // (recipe.accumulation_steps * rank_and_world()[1]))
+    size = images_a_pass(recipe)
     for inputs, label_N in load_rows(images, rows, size, recipe.num_workers, pin=device.type == "cuda"):
         with autocast(device, recipe.amp):
             outputs = compute_outputs(embedder, inputs.to(device))
