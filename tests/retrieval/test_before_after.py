@@ -14,6 +14,7 @@ from workbench.retrieval.before_after import (
     changes_hits,
     changes_metrics,
     changes_table,
+    classifier_metrics,
     compare_embedders,
     evaluation_plan,
     seen_plan,
@@ -149,3 +150,25 @@ def test_validation_has_an_interval_over_classes() -> None:
     assert (table["low"] < table["value"]).all()
     assert (table["value"] < table["high"]).all()
     assert table["n"].tolist() == [6, 6]
+
+
+def test_the_classifier_stands_beside_by_query_and_by_class() -> None:
+    judged = pd.DataFrame({"step": [5, 9], "answers_by": "classifier"})
+    # step 9: of class a three of three are right, of class b none of one
+    images = pd.DataFrame(
+        {"step": [5, 9, 9, 9, 9], "label": list("aaaab"), "correct": [False, True, True, True, False]}
+    )
+    metrics = classifier_metrics(judged, images, 9)
+    assert {name: (one.value, one.n) for name, one in metrics.items()} == {
+        "classifier/accuracy@1/micro": (0.75, 4),
+        "classifier/accuracy@1/macro": (0.5, 4),
+    }
+    for one in metrics.values():
+        assert one.low < one.value < one.high
+        assert "answered by the classifier" in one.protocol
+    assert classifier_metrics(judged.assign(answers_by="class means"), images, 9) == {}
+    assert classifier_metrics(judged.iloc[:0], images.iloc[:0], None) == {}
+    table = changes_table([], metrics)
+    assert list(table["label"]) == list(metrics)
+    assert list(table["value"]) == [0.75, 0.5]
+    assert not table["baseline"].any()

@@ -13,7 +13,8 @@ from workbench.data.card import read_card
 from workbench.data.catalog import Catalog
 from workbench.models.embedder import Embedder, build_embedder
 from workbench.retrieval.before_after import compare_embedders, evaluation_plan
-from workbench.retrieval.interpolation import SHARES, sweep_interpolation
+from workbench.retrieval.interpolation import SHARES, interpolation_metrics, sweep_interpolation
+from workbench.retrieval.stats import Metric
 
 COLOURS = {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220)}
 
@@ -95,3 +96,19 @@ def test_other_architectures_are_refused_before_anything_is_embedded(catalog: Ca
     with pytest.raises(ValueError, match="one architecture"):
         sweep_interpolation(plan, _embedder(0.0), other, classes)
     assert not (tmp_path / "outputs" / "cache").exists()
+
+
+def test_the_numbers_of_one_share_are_those_of_its_rows() -> None:
+    columns = ["share", "name", "value", "low", "high", "n", "protocol"]
+    rows = [
+        (0.0, "a", 0.1, 0.0, 0.2, 7, "line"),
+        (0.5, "a", 0.4, 0.3, 0.5, 7, "line"),
+        (0.5, "b", 0.6, 0.5, 0.7, 8, "two"),
+    ]
+    metrics = interpolation_metrics(pd.DataFrame(rows, columns=columns), 0.5)
+    assert metrics == {
+        "wise_ft=0.5/a": Metric(0.4, 0.3, 0.5, 7, "line"),
+        "wise_ft=0.5/b": Metric(0.6, 0.5, 0.7, 8, "two"),
+    }
+    with pytest.raises(ValueError, match=r"0\.7 was not swept"):
+        interpolation_metrics(pd.DataFrame(rows, columns=columns), 0.7)

@@ -97,3 +97,16 @@ def test_settings_that_are_not_written_as_fields_are_refused(text: str) -> None:
 def test_a_setting_that_recipes_do_not_have_is_named() -> None:
     with pytest.raises(ValueError, match="batchsize"):
         read_settings("batchsize=3")
+
+
+def test_one_factor_multiplies_the_three_rates_given_or_the_recipes_own() -> None:
+    plain = choose_recipe("full_finetune", num_steps=10)
+    faster = choose_recipe("full_finetune", num_steps=10, rate_factor=10, learning_rate_head=3e-4)
+    assert faster.learning_rate_trunk == pytest.approx(1e-3)
+    assert faster.learning_rate_head == pytest.approx(3e-3)
+    assert faster.learning_rate_loss == pytest.approx(1e-2)
+    assert faster.learning_rate_center == plain.learning_rate_center
+    assert read_settings("rate_factor=10") == {"rate_factor": 10}
+    for factor in (0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="rate_factor is a number above 0"):
+            choose_recipe("full_finetune", rate_factor=factor)

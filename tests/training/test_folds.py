@@ -117,8 +117,30 @@ def test_a_fold_without_queries_and_images_without_a_group_are_refused() -> None
 
 
 def test_a_fold_is_written_as_number_of_how_many() -> None:
-    assert read_fold("0/5") == (5, 0)
-    assert read_fold(" 2 / 3") == (3, 2)
-    for text in ("5", "a/b", "-1/5", "1/"):
+    assert read_fold("0/5") == (5, 0, ())
+    assert read_fold(" 2 / 3") == (3, 2, ())
+    assert read_fold("0/3 without 2") == (3, 0, (2,))
+    assert read_fold("0/5 without 3, 4") == (5, 0, (3, 4))
+    for text in ("5", "a/b", "-1/5", "1/", "0/3 without", "0/3 2", "0/3 without two"):
         with pytest.raises(ValueError, match="0/5, the first of five"):
             read_fold(text)
+
+
+def test_folds_left_out_are_in_no_part() -> None:
+    catalog = _catalog({f"class{number}": 4 for number in range(9)})
+    whole = [class_disjoint_fold(catalog, "train", 3, number) for number in range(3)]
+    classes = [set(fold.references.labels) for fold in whole]
+    assert [len(one) for one in classes] == [3, 3, 3]
+    assert set.union(*classes) == {f"class{number}" for number in range(9)}
+    part = class_disjoint_fold(catalog, "train", 3, 0, without=(2,))
+    assert set(part.train.labels) == classes[1]
+    # what is asked about stays the same, whoever trained
+    for one, other in ((part.references, whole[0].references), (part.queries, whole[0].queries)):
+        assert list(one.frame["path"]) == list(other.frame["path"])
+
+
+@pytest.mark.parametrize("without", [(0,), (3,), (1, 2), (-1,)])
+def test_folds_to_leave_out_are_others_and_leave_one(without: tuple[int, ...]) -> None:
+    catalog = _catalog({f"class{number}": 4 for number in range(9)})
+    with pytest.raises(ValueError, match="others than fold 0"):
+        class_disjoint_fold(catalog, "train", 3, 0, without=without)

@@ -34,6 +34,8 @@ FROZEN: dict[str, Any] = {"freeze": "trunk", "blockwise_decay": 1.0}
         ({"miner": "easy"}, "miner is one of batch_hard, all"),
         ({"head": "identity", "embedding_dim": 8}, "embedding_dim is for a new head"),
         ({"head": "linear", "neck_feature": "before"}, "neck_feature is of the bnneck head"),
+        ({"head": "adaptors"}, "keep its random weights: the classifier sits on the last adaptor"),
+        ({"head": "adaptors", "loss": "cross_entropy+center"}, "join triplet to the loss cross_entropy.center"),
         ({"schedule": "multistep"}, "the multistep schedule needs milestones"),
         ({"milestones": (0.5,)}, "milestones are for the multistep schedule"),
         ({"schedule": "multistep", "milestones": (0.5, 0.5)}, "milestones rise"),
@@ -98,7 +100,7 @@ def test_a_head_that_is_there_is_kept_and_another_takes_its_place() -> None:
     assert ready_embedder(embedder, replace(recipe, head="keep", embedding_dim=None)).head is head
     assert ready_embedder(embedder, recipe).head is head
     assert ready_embedder(embedder, replace(recipe, neck_feature="before")).head is not head
-    assert ready_embedder(embedder, replace(recipe, head="adaptors")).described["head"] == "adaptors"
+    assert ready_embedder(embedder, replace(recipe, head="adaptors", loss="arcface+triplet")).described["head"] == "adaptors"
 
 
 def test_an_old_name_of_a_field_is_told() -> None:

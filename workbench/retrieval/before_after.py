@@ -1,6 +1,6 @@
 """An embedder before and after training: the same queries, references and protocol, and the difference with its interval."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from workbench.retrieval.identification import (
     evaluate_identification,
     plan_identification,
 )
-from workbench.retrieval.query_hits import query_names
+from workbench.retrieval.query_hits import collect_identification_hits, query_names
 from workbench.retrieval.recognition import (
     RecognitionPlan,
     evaluate_references,
@@ -125,13 +125,14 @@ def compare_embedders(
     return changes
 
 
-def changes_table(changes: Sequence[Change]) -> pd.DataFrame:
-    """Two rows a change, before (as baseline) and after, as `report.figures.interval_dots` draws them."""
+def changes_table(changes: Sequence[Change], beside: Mapping[str, Metric] | None = None) -> pd.DataFrame:
+    """Two rows a change, before (as baseline) and after, then `beside` by name, as `report.figures.interval_dots` draws them."""
     rows = [
         (f"{change.question}, {word}", metric.value, metric.low, metric.high, metric.n, word == "untuned")
         for change in changes
         for word, metric in (("untuned", change.before), ("tuned", change.after))
     ]
+    rows += [(name, one.value, one.low, one.high, one.n, False) for name, one in (beside or {}).items()]
     return pd.DataFrame(rows, columns=["label", "value", "low", "high", "n", "baseline"])
 
 
@@ -151,6 +152,32 @@ def changes_metrics(changes: Sequence[Change]) -> dict[str, Metric]:
 def changes_hits(changes: Sequence[Change]) -> dict[str, Hits]:
     """What each query gave after, by metric, as `runs.hits.save_hits` keeps it."""
     return {change.name: change.hits for change in changes}
+
+
+def classifier_metrics(
+    validation: pd.DataFrame, validation_images: pd.DataFrame, step: int | None
+) -> dict[str, Metric]:
+    """Accuracy of the trained classifier on the validation images of that step, micro and macro, under `classifier/`.
+
+    Empty without a validation, and where class means answered because the loss has no classifier. It stands beside the nearest
+    reference on the same images; the step was chosen on them, so that both are a little too kind.
+
+    Args:
+        validation: one row a validation, with the columns step and answers_by (`training.result.TrainingResult`).
+        validation_images: one row a validation and image, with the columns step, label and correct.
+        step: of the embedder that was kept.
+    """
+    judged = validation[validation["step"] == step]
+    if judged.empty or judged["answers_by"].iloc[0] != "classifier":
+        return {}
+    images = validation_images[validation_images["step"] == step]
+    line = "classes seen in training, validation images, answered by the classifier; averages: {}"
+    return {
+        f"classifier/accuracy@1/{average}": cluster_interval(
+            images["correct"].to_numpy(np.float64), images["label"], average, protocol=line.format(average)
+        )
+        for average in ("micro", "macro")
+    }
 
 
 def validation_table(validation_images: pd.DataFrame) -> pd.DataFrame:
@@ -184,10 +211,7 @@ def _compare_identification(
         evaluate_identification(queries, embed_catalog(embedder, plan.gallery, **options), protocol)
         for queries, embedder in zip(asked, (before, after), strict=True)
     )
-    query_Q = query_names(asked[1].catalog)
-    kept = first.per_query["average_precision"].notna().to_numpy()
-    label_Q = first.per_query["label"][kept]
-    values = {name: [one.values_by_query(name)[kept] for one in (second, first)] for name in ("mAP", "rank-1")}
+    hits = [collect_identification_hits(*pair) for pair in ((first, asked[0].catalog), (second, asked[1].catalog))]
     prefix = "" if classes == "unseen" else f"{classes.replace(' ', '_')}/"
     line = f"tuned less untuned, paired by query; {protocol.describe()}"
     return [
@@ -196,8 +220,8 @@ def _compare_identification(
             f"{classes} individuals, {name}",
             first.metrics[name],
             second.metrics[name],
-            paired_difference(tuned, untuned, label_Q, protocol=line),
-            Hits(query_Q[kept], label_Q.to_numpy(dtype=object), np.atleast_2d(tuned)),
+            paired_difference(tuned.hit_DQ[0], hits[0][name].hit_DQ[0], tuned.label_Q, protocol=line),
+            tuned,
         )
-        for name, (tuned, untuned) in values.items()
+        for name, tuned in hits[1].items()
     ]

@@ -10,6 +10,7 @@ from workbench.models.interpolation import interpolate
 from workbench.retrieval.before_after import compare_embedders
 from workbench.retrieval.identification import IdentificationPlan
 from workbench.retrieval.recognition import RecognitionPlan
+from workbench.retrieval.stats import Metric
 
 SHARES = tuple(number / 10 for number in range(11))
 _COLUMNS = ("share", "name", "question", "value", "low", "high", "n")
@@ -55,3 +56,23 @@ def sweep_interpolation(
             values = (found.value, found.low, found.high, found.n, difference.value, difference.low, difference.high)
             rows.append((share, change.name, change.question, *values, found.protocol))
     return pd.DataFrame(rows, columns=[*_COLUMNS, *_DIFFERENCE, "protocol"])
+
+
+def interpolation_metrics(swept: pd.DataFrame, share: float) -> dict[str, Metric]:
+    """The numbers of one share by name, under `wise_ft=<share>/`.
+
+    Args:
+        swept: from `sweep_interpolation`.
+        share: chosen before the sweep was seen; 0.5 is the authors' (Wortsman et al., CVPR 2022, section 3).
+
+    Raises:
+        ValueError: a share that was not swept.
+    """
+    rows = swept[swept["share"] == share]
+    if rows.empty:
+        raise ValueError(f"Share {share} was not swept; there are {sorted(set(swept['share']))}.")
+    columns = ["name", "value", "low", "high", "n", "protocol"]
+    return {
+        f"wise_ft={share:g}/{name}": Metric(value, low, high, n, protocol)
+        for name, value, low, high, n, protocol in rows[columns].itertuples(index=False, name=None)
+    }

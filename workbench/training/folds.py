@@ -4,6 +4,8 @@ Choosing a recipe on the test classes, or on classes seen in training, flatters 
 Source: Musgrave, Belongie and Lim 2020, "A metric learning reality check", section 4.
 """
 
+import re
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -29,6 +31,7 @@ def class_disjoint_fold(
     seed: int = 0,
     *,
     unit: Literal["label", "group"] = "label",
+    without: Sequence[int] = (),
 ) -> Fold:
     """The training images of one fold and its held-out classes, these in two halves: references and queries.
 
@@ -46,9 +49,11 @@ def class_disjoint_fold(
         seed: of folds and halves; the same for all recipes compared.
         unit: "label" deals classes out; "group" deals out whole groups of classes (flavours of a brand stay together), so
             that held-out classes have no sibling in training. Groups that share a class are dealt out together.
+        without: further folds that are left out of training too, such as the one whose classes made the trunk.
 
     Raises:
-        ValueError: no such split, numbers out of range, an image without a group under "group", or a fold in which
+        ValueError: no such split, numbers out of range, no fold left to learn from, an image without a group under "group",
+            or a fold in which
             no class has a query.
     """
     part = catalog.select(split=split)
@@ -58,8 +63,15 @@ def class_disjoint_fold(
     units = _units(part, unit)
     if not 2 <= num_folds <= len(units):
         raise ValueError(f"num_folds is 2 to {len(units)}, the number of {unit}s to divide; found {num_folds}.")
-    held = _deal(units, num_folds, seed)[fold]
-    is_held_N = np.isin(part.labels.astype(str), sorted(held))
+    strange = [number for number in without if not 0 <= number < num_folds or number == fold]
+    if strange or len({fold, *without}) == num_folds:
+        raise ValueError(
+            f"Folds to leave out are others than fold {fold}, 0 to {num_folds - 1}, and one must be left to learn from; "
+            f"found {list(without)}."
+        )
+    dealt = _deal(units, num_folds, seed)
+    is_held_N = np.isin(part.labels.astype(str), sorted(dealt[fold]))
+    is_left_out_N = np.isin(part.labels.astype(str), sorted(label for number in without for label in dealt[number]))
     kept = part.take(np.flatnonzero(is_held_N))
     is_query_M = _query_half(kept, seed)
     if not is_query_M.any():
@@ -67,22 +79,24 @@ def class_disjoint_fold(
             f"No class of fold {fold} has images enough for a reference and a query; take fewer folds or more images."
         )
     return Fold(
-        part.take(np.flatnonzero(~is_held_N)),
+        part.take(np.flatnonzero(~is_held_N & ~is_left_out_N)),
         kept.take(np.flatnonzero(~is_query_M)),
         kept.take(np.flatnonzero(is_query_M)),
     )
 
 
-def read_fold(text: str) -> tuple[int, int]:
-    """Number of folds and the fold to hold out, from text such as `0/5`: fold 0 of 5.
+def read_fold(text: str) -> tuple[int, int, tuple[int, ...]]:
+    """Number of folds, the fold to hold out, and those left out besides, from text such as `0/5` or `0/3 without 2`.
 
     Raises:
         ValueError: not written like that.
     """
-    fold, _, num_folds = text.partition("/")
-    if not (fold.strip().isdecimal() and num_folds.strip().isdecimal()):
-        raise ValueError(f"A fold is written as 0/5, the first of five; found {text!r}.")
-    return int(num_folds), int(fold)
+    found = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*(?:without\s+(\d+(?:\s*,\s*\d+)*))?\s*", text)
+    if found is None:
+        raise ValueError(
+            f"A fold is written as 0/5, the first of five, or 0/5 without 3, 4, which leaves two more out; found {text!r}."
+        )
+    return int(found[2]), int(found[1]), tuple(map(int, found[3].split(","))) if found[3] else ()
 
 
 def _units(part: Catalog, unit: Literal["label", "group"]) -> list[list[str]]:

@@ -21,7 +21,8 @@ def choose_parts(catalog: Catalog, splits: str, fold: str, recipe: Recipe) -> tu
     train_split, val_split = (name.strip() for name in f"{splits},".split(",")[:2])
     if not fold:
         return *split_for_training(catalog, train_split, val_split, recipe), None
-    held = class_disjoint_fold(catalog, train_split, *read_fold(fold))
+    num_folds, number, without = read_fold(fold)
+    held = class_disjoint_fold(catalog, train_split, num_folds, number, without=without)
     return *split_for_training(held.train, train_split, "", recipe), held
 
 

@@ -155,6 +155,11 @@ def _head(recipe: "Recipe") -> Checks:
             recipe.embedding_dim is not None and recipe.head in ("keep", "identity"),
         ),
         (
+            "the embedding of a new adaptors head would keep its random weights: the classifier sits on the last adaptor; join "
+            f"triplet to the loss {recipe.loss}",
+            recipe.head == "adaptors" and "triplet" not in recipe.loss_terms,
+        ),
+        (
             f"neck_feature is of the bnneck head, found {recipe.head}",
             recipe.neck_feature != "after" and recipe.head != "bnneck",
         ),

@@ -1,6 +1,7 @@
 """Recipes by name, as notebooks' parameters call them."""
 
 import ast
+import math
 from dataclasses import fields, replace
 from typing import Any
 
@@ -35,6 +36,7 @@ def choose_recipe(
     augment: bool | None = None,
     flip_share: float | None = None,
     domain_weights: str = "",
+    rate_factor: float | None = None,
     **overrides: Any,
 ) -> Recipe:
     """The recipe of that name with some of its fields set otherwise; None leaves a field as the recipe has it.
@@ -44,6 +46,7 @@ def choose_recipe(
         augment: False shows images as they are, True augments them (as the recipe does, or mildly).
         flip_share: share of the training images that are mirrored.
         domain_weights: such as "real=1, synthetic=2"; empty takes images as they come.
+        rate_factor: > 0, of the three learning rates of the recipe (trunk, head, loss), for a sweep that treats recipes alike.
         overrides: fields of `Recipe`. num_steps takes the place of num_epochs and the reverse; a warm-up that would
             leave less than half of the steps is shortened to a tenth of them, and head_first_steps to a third.
 
@@ -55,6 +58,11 @@ def choose_recipe(
     given = {field: value for field, value in overrides.items() if value is not None}
     check_field_names(given, {field.name for field in fields(Recipe)})
     recipe = RECIPES[name]
+    if rate_factor is not None:
+        if not 0 < rate_factor < math.inf:
+            raise ValueError(f"rate_factor is a number above 0; found {rate_factor!r}.")
+        rates = ("learning_rate_trunk", "learning_rate_head", "learning_rate_loss")
+        given |= {rate: rate_factor * given.get(rate, getattr(recipe, rate)) for rate in rates}
     if "num_steps" in given and "num_epochs" in given:
         raise ValueError("Give either num_steps or num_epochs, not both.")
     if "num_steps" in given:
@@ -109,6 +117,6 @@ def read_settings(text: str) -> dict[str, Any]:
         raise ValueError(
             f'settings are written like `batch_size=32, schedule=constant, domain_weights="real=1"`; found {text!r}.'
         ) from error
-    known = {field.name for field in fields(Recipe)} | {"augment", "flip_share"}
+    known = {field.name for field in fields(Recipe)} | {"augment", "flip_share", "rate_factor"}
     check_field_names(given, known)
     return given

@@ -2,7 +2,8 @@
 
 Sources: Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-Identification", CVPR workshops 2019; NVIDIA's
 ReIdentificationNet, which trains so in TAO. Trunk there: ResNet50 at 256x128 px with last stride 1 (`last_stride=1` of
-`models.trunk.build_trunk`), `timm:resnet50.a1_in1k`. The width is swept by `--sweep embedding_dim=64,128,256,512,1024,2048`.
+`models.trunk.build_trunk`), `timm:resnet50.a1_in1k`. The width is swept in one call of notebook 02,
+`--sweep settings=embedding_dim=64,embedding_dim=128,embedding_dim=256,embedding_dim=512,embedding_dim=1024,embedding_dim=2048`.
 What is not marked is from both.
 """
 

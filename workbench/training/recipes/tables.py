@@ -75,7 +75,11 @@ def tao_counterparts() -> pd.DataFrame:
         ("with_center_loss", "loss='cross_entropy+triplet+center'", "the centers are stepped here"),
         ("center_loss_weight, center_lr", "center_weight, learning_rate_center", ""),
         ("label_smooth", "label_smoothing=0.1", "TAO's share is fixed at 0.1"),
-        ("feat_dim: 256", "embedding_dim=256", "any width, swept with --sweep embedding_dim=64,128,256"),
+        (
+            "feat_dim: 256",
+            "embedding_dim=256",
+            "any width, swept with --sweep settings=embedding_dim=64,embedding_dim=128",
+        ),
         ("last_stride", "last_stride of models.embedder.build_embedder", ""),
         ("num_instances", "images_per_identity, with sampler='identity'", ""),
         ("re_prob", "augmentation.erase_share", ""),
