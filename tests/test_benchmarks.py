@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from small_sets import draw_catalog
 
-from workbench.benchmarks import bootstrap, few_shot, networks, reid, reranking, results
+from workbench.benchmarks import bootstrap, catalog, few_shot, networks, reid, reranking, results
 from workbench.benchmarks.coverage import World, draw_trials, simulate_coverage, worlds
 from workbench.benchmarks.growth import _predict, grow
 from workbench.benchmarks.machine import describe_machine
@@ -24,6 +24,7 @@ from workbench.benchmarks.measure import (
     unit_rows,
 )
 from workbench.benchmarks.plan import PARTS, plan_benchmark, read_parts
+from workbench.data import catalog_cache
 from workbench.models.embedder import open_embedder
 from workbench.training.recipes import choose_recipe
 
@@ -220,6 +221,16 @@ def test_the_worlds_are_as_described() -> None:
     assert mean_TDC.mean() == pytest.approx(0.8, abs=0.01)
     assert mean_TDC[:, :, 0].mean(axis=1).var() == pytest.approx(0.1 * 0.16, rel=0.3)  # of the classes
     assert (mean_TDC[:, 0] != mean_TDC[:, 1]).any()  # draws differ
+
+
+def test_a_set_of_many_files_is_opened_whole_both_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog_cache, "MIN_ROWS", 10)
+    size = catalog.CatalogSize(50, 7)
+    answers = {contender.name: contender.run() for contender in catalog.catalog_contenders(size)}
+    assert answers[catalog.BASE] == answers["workbench"] == answers["workbench, second time"] == {"files": 50.0}
+    root = Path(catalog._made(size).name)
+    assert len(list((root / "warm").glob("*.parquet"))) == 1
+    assert len({path.parent.name for path in (root / "many_files").rglob("*.jpg")}) == 7
 
 
 def test_plans_and_parts() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workbench.data.boxes import BOX_COLUMNS
 from workbench.data.card import read_card
 from workbench.data.catalog import COLUMNS, Catalog, open_catalog
 from workbench.data.checks import CountMismatch
@@ -40,7 +41,7 @@ def catalog(tmp_path: Path) -> Catalog:
 
 
 def test_rows_columns_and_paths(catalog: Catalog, tmp_path: Path) -> None:
-    assert tuple(catalog.frame.columns) == COLUMNS
+    assert tuple(catalog.frame.columns) == (*COLUMNS, *BOX_COLUMNS)
     assert list(catalog.frame.index) == [0, 1, 2, 3]
     assert len(catalog) == 4
     assert list(catalog.labels) == ["tin", "box", "tin", "tin"]

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from workbench.data.images import ImageError
-from workbench.data.inputs import Box, cut_box, gather_inputs, read_table
+from workbench.data.boxes import Box
+from workbench.data.images import ImageError, cut_box
+from workbench.data.inputs import gather_inputs, read_table
 
 
 def touch(folder: Path, *names: str) -> None:

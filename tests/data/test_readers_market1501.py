@@ -54,6 +54,62 @@ def test_names_are_parsed_with_sign_and_by_name_alone(tmp_path: Path) -> None:
     assert frame["path"].iloc[2] == "query/0001_c2s1_001976_00.PNG"
 
 
+def test_crops_of_the_ai_city_challenge(tmp_path: Path) -> None:
+    files = [
+        "bounding_box_train/0907_c135s1_01_00.png",
+        "bounding_box_train/0752_c10s1_1024_00.PNG",
+        "query/0907_c7s1_02_00.png",
+        "bounding_box_test/0907_c128s1_03_00.png",
+    ]
+    frame = open_market(tmp_path, files, "options: {domain: synthetic}").frame
+    assert list(frame[["path", "label", "split", "camera", "domain"]].itertuples(index=False, name=None)) == [
+        ("bounding_box_train/0752_c10s1_1024_00.PNG", "0752", "train", 10, "synthetic"),
+        ("bounding_box_train/0907_c135s1_01_00.png", "0907", "train", 135, "synthetic"),
+        ("query/0907_c7s1_02_00.png", "0907", "query", 7, "synthetic"),
+        ("bounding_box_test/0907_c128s1_03_00.png", "0907", "gallery", 128, "synthetic"),
+    ]
+
+
+def test_the_naming_without_sequence_of_dukemtmc(tmp_path: Path) -> None:
+    files = [
+        "bounding_box_train/0001_c2_f0046182.jpg",
+        "query/0005_c8_f0051341.jpg",
+        "bounding_box_test/7140_c5_f0.jpg",
+    ]
+    frame = open_market(tmp_path, files).frame
+    assert list(frame[["label", "split", "camera"]].itertuples(index=False, name=None)) == [
+        ("0001", "train", 2),
+        ("0005", "query", 8),
+        ("7140", "gallery", 5),
+    ]
+
+
+def test_other_alphabets_and_long_names_behind_the_camera(tmp_path: Path) -> None:
+    files = ["query/0001_c1s1_行人_00.jpg", "query/0002_c1s1_000001_" + "é" * 110 + ".jpg"]
+    catalog = open_market(tmp_path, files, "options: {group: frame}")
+    assert catalog.frame["path"].tolist() == files
+    assert catalog.frame["group"].tolist() == ["行人", "000001"]
+
+
+def test_links_do_not_leave_the_set(tmp_path: Path) -> None:
+    files = ["query/0001_c1s1_1_0.jpg", "elsewhere/0002_c1s1_1_0.jpg"]
+    outside = tmp_path / "0003_c1s1_1_0.jpg"
+    outside.touch()
+    catalog = open_market(tmp_path, files)
+    root = catalog.roots["people"]
+    (root / "bounding_box_train").symlink_to(root / "elsewhere")
+    assert open_market(tmp_path, []).frame["label"].tolist() == ["0002", "0001"]
+    (root / "query" / outside.name).symlink_to(outside)
+    with pytest.raises(LayoutError, match="leads out of the data set"):
+        open_market(tmp_path, [])
+    (root / "query" / outside.name).unlink()
+    (root / "elsewhere").rename(tmp_path / "elsewhere")
+    (root / "bounding_box_train").unlink()
+    (root / "bounding_box_train").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LayoutError, match="bounding_box_train leads out of the data set"):
+        open_market(tmp_path, [])
+
+
 @pytest.mark.parametrize(("group", "expected"), [("frame", ["000297", "f46985"]), ("sequence", ["1", None])])
 def test_group_is_the_part_that_the_card_names(tmp_path: Path, group: str, expected: list[str | None]) -> None:
     files = ["query/0063_c2s1_000297_00.jpg", "query/0064_c2_f46985.jpg"]
@@ -68,7 +124,15 @@ def test_splits_that_are_not_there_are_reported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["person.jpg", "-2_c1s1_000401_03.jpg", "0001_s1c1_1_0.jpg", "0001_c1s1_1_0.gif", "a0001_c1s1_1_0.jpg", "x.txt"],
+    [
+        "person.jpg",
+        "-2_c1s1_000401_03.jpg",
+        "0001_s1c1_1_0.jpg",
+        "0001_c1s1_1_0.gif",
+        "a0001_c1s1_1_0.jpg",
+        "x.txt",
+        "0001_c1234567890_1.jpg",
+    ],
 )
 def test_other_names_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(LayoutError, match="1 of 2 files") as caught:
@@ -83,7 +147,7 @@ def test_empty_and_nested_folders_are_refused(tmp_path: Path) -> None:
         open_market(tmp_path, ["query/0001_c1s1_1_0.jpg", "query/more/0001_c1s1_1_0.jpg"])
 
 
-@pytest.mark.parametrize("options", ["{groups: frame}", "{group: side}"])
+@pytest.mark.parametrize("options", ["{groups: frame}", "{group: side}", "{domain: drawn}"])
 def test_unknown_options_are_refused(tmp_path: Path, options: str) -> None:
     with pytest.raises(CardError, match="unknown"):
         open_market(tmp_path, ["query/0001_c1s1_1_0.jpg"], f"options: {options}")

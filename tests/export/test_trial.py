@@ -89,9 +89,9 @@ def test_a_model_that_takes_red_for_green_fails_and_the_worst_pictures_are_those
     assert tried.acceptance.metrics["mixed/accuracy@1"].value == pytest.approx(1 / 3)  # only blue is still itself
     with pytest.raises(AcceptanceError, match="cosine"):
         tried.acceptance.raise_if_failed()
-    paths, captions = worst_pictures(tried, num=8)
-    assert {path.name.split("_")[0] for path in paths} == {"red", "green"}
-    assert len(paths) == len(captions) == 8
+    pictures, captions = worst_pictures(tried, num=8)
+    assert {one.path.name.split("_")[0] for one in pictures} == {"red", "green"}
+    assert len(pictures) == len(captions) == 8
 
 
 def test_individuals_are_not_answered_from_their_own_camera(tmp_path: Path, cache: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_flip_names_picture_and_both_labels(tmp_path: Path, cache: Path) -> No
     (changed,) = flips[flips["answer changes"].astype(bool)].itertuples(index=False)
     assert tuple(changed)[:3] == ("red_3.png", "red", "green")
     assert tried.acceptance.metrics["exported/accuracy@1"].value == pytest.approx(5 / 6)
-    assert worst_pictures(tried, num=1)[0][0].name == "red_3.png"
+    assert worst_pictures(tried, num=1)[0][0].path.name == "red_3.png"
 
 
 def test_cards_that_say_nothing_are_refused(tmp_path: Path) -> None:

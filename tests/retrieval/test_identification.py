@@ -8,6 +8,7 @@ from PIL import Image
 
 from workbench.data.card import read_card
 from workbench.data.catalog import Catalog
+from workbench.data.images import Picture
 from workbench.models.embedder import Embedder, build_embedder
 from workbench.retrieval.embed import embed_catalog
 from workbench.retrieval.identification import (
@@ -108,7 +109,7 @@ def test_overview_counts_junk_and_distractors(catalog: Catalog) -> None:
 def test_examples_show_other_cameras_first(catalog: Catalog) -> None:
     shown = _plan(catalog).examples(num_labels=1, num_images=2)
     assert len(_plan(catalog).examples(num_labels=2, num_images=3)) == 2 * (1 + 2), "nobody is there three times"
-    assert [(caption, path.name) for caption, path in shown] == [
+    assert [(caption, picture.path.name) for caption, picture in shown] == [
         ("a: query, camera 1", "0.png"),
         ("a: gallery, camera 1", "3.png"),
         ("a: gallery, camera 2", "4.png"),
@@ -196,9 +197,9 @@ def test_ranked_lists_name_the_files_and_keep_the_marks(catalog: Catalog) -> Non
     plan = _plan(catalog)
     result = evaluate_identification(_embedded(plan.queries), _embedded(plan.gallery), ReidProtocol())
     (found,) = ranked_lists(result, plan.queries, plan.gallery, [0], k=2)
-    assert found.query == Path("/set/0.png")
+    assert found.query == Picture(Path("/set/0.png"))
     assert found.caption == "a, camera 1: average precision 50.0%, first right answer (of 1) at place 2"
-    assert [path.name for path in found.answers["path"]] == ["3.png", "6.png", "4.png"]
+    assert [one.path.name for one in found.answers["picture"]] == ["3.png", "6.png", "4.png"]
     assert found.answers["mark"].tolist() == ["junk", "wrong", "right"]
     assert found.answers["caption"].tolist()[1] == "b, camera 3, 0.9848"
 
@@ -208,7 +209,7 @@ def test_a_pooled_query_is_shown_by_its_first_picture(catalog: Catalog) -> None:
     gallery = _embedded(_plan(catalog).gallery)
     result = evaluate_identification(queries, gallery, ReidProtocol(tracklets="mean"))
     both = ranked_lists(result, queries.catalog, gallery.catalog, [0, 1], k=1)
-    assert [one.query.name for one in both] == ["1.png", "0.png"]
+    assert [one.query.path.name for one in both] == ["1.png", "0.png"]
     assert both[1].caption.startswith("a, camera 1, the first of 2 pictures that were pooled: average precision 50.0%")
     assert both[0].caption.startswith("b, camera 2: ")
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from workbench.data.boxes import Box
 from workbench.data.images import load_image
-from workbench.data.inputs import Box, Input
+from workbench.data.inputs import Input
 from workbench.models.embedder import Embedder, build_embedder
 from workbench.retrieval.answers import check_out, csv_text, json_lines, write_answers
 from workbench.retrieval.calibration import Calibration, fit_calibration

@@ -158,8 +158,12 @@ def test_each_reference_set_is_a_gallery_of_its_own(catalog: Catalog) -> None:
     result = results["reference:packshot"]
     (mistake,) = frequent_confusions(result, sets["reference:packshot"].catalog, queries.catalog, 5)
     assert (mistake.label, mistake.predicted, mistake.count, mistake.share) == ("tin", "box", 1, 0.5)
-    assert [path.name for path in (mistake.query, mistake.taken_for, mistake.right)] == ["q2.jpg", "r2.jpg", "r1.jpg"]
-    assert [path.name for _, path in examples(plan, 9, 1)] == [
+    assert [one.path.name for one in (mistake.query, mistake.taken_for, mistake.right)] == [
+        "q2.jpg",
+        "r2.jpg",
+        "r1.jpg",
+    ]
+    assert [picture.path.name for _, picture in examples(plan, 9, 1)] == [
         "r2.jpg",
         "s2.jpg",
         "q3.jpg",

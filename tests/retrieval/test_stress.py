@@ -187,13 +187,13 @@ def test_the_frame_takes_nothing_from_the_larger_trunk(embedder: Embedder) -> No
 
 
 def test_example_pictures_are_what_the_trunk_sees(embedder: Embedder, catalog: Catalog) -> None:
-    path = catalog.image_paths()[0]
-    shown = example_pictures(path, choose_corruptions("size, monochrome", "few"), embedder.preprocessing)
+    picture = catalog.pictures()[0]
+    shown = example_pictures(picture, choose_corruptions("size, monochrome", "few"), embedder.preprocessing)
     assert [text for text, _ in shown] == [
         *("Object size: clean", "Object size: 48 px", "Object size: 24 px", "Object size: 10 px"),
         *("Monochrome: clean", "Monochrome: 50 % removed", "Monochrome: 90 % removed", "Monochrome: 100 % removed"),
     ]
-    clean = embedder.preprocessing.apply(Image.open(path).convert("RGB"))
+    clean = embedder.preprocessing.apply(Image.open(picture.path).convert("RGB"))
     assert np.array_equal(shown[0][1], clean)
     assert np.array_equal(shown[4][1], clean)
     assert np.array_equal(shown[1][1], clean), "48 px is the picture's own size"

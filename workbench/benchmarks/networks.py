@@ -42,7 +42,7 @@ def embedding_contenders(
     chosen = choose_device(device)
     preprocessing = embedder.preprocessing
     pictures = [
-        preprocessing.apply(load_image(path, target_px=preprocessing.decode_px)) for path in catalog.image_paths()
+        preprocessing.apply(load_image(picture, target_px=preprocessing.decode_px)) for picture in catalog.pictures()
     ]
     images_NHWC = torch.from_numpy(np.stack(pictures))
     direction_D = np.random.default_rng(0).standard_normal(embedder.embedding_dim)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from workbench.benchmarks import bootstrap, coverage, few_shot, reranking
+from workbench.benchmarks import bootstrap, catalog, coverage, few_shot, reranking
 from workbench.benchmarks.reid import POORLY, WELL, ReidSize, grown
 
 Sizes = Literal["small", "market1501", "published"]
-PARTS = ("reid", "memory", "growth", "few_shot", "bootstrap", "rerank", "embedding", "training", "coverage")
+PARTS = ("reid", "memory", "growth", "few_shot", "bootstrap", "rerank", "embedding", "training", "catalog", "coverage")
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Plan:
         rerank: by number of images.
         worlds: of the coverage; num_trials: in each.
         num_images: that are embedded; num_steps: of training.
+        catalog: files that are opened as a set.
         limits: by part, the ratio that a contender should stay below; none at sizes that the limit was not set for, where fixed costs
             count.
     """
@@ -36,6 +37,7 @@ class Plan:
     num_trials: int
     num_images: int
     num_steps: int
+    catalog: catalog.CatalogSize
     limits: dict[str, dict[str, float]]
 
 
@@ -92,6 +94,7 @@ def plan_benchmark(sizes: Sizes, seed: int = 0, query_share: float = 0.05, smoke
         num_trials=100 if smoke else 1000,
         num_images=16 if smoke else 512 if full else 96,
         num_steps=5 if smoke else 40 if full else 12,
+        catalog=catalog.TINY if smoke else catalog.CatalogSize() if full else catalog.CatalogSize(40_000, 200),
         limits=limits,
     )
 

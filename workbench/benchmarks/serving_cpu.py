@@ -163,8 +163,8 @@ def serve_on_cpu(
             f"precisions are fp32, int8 or both, and a catalog with images; found {precisions}, {len(catalog)}."
         )
     preprocessing = embedder.preprocessing
-    paths = catalog.image_paths()[:num_images]
-    pictures = [preprocessing.apply(load_image(path, target_px=preprocessing.decode_px)) for path in paths]
+    asked = catalog.pictures()[:num_images]
+    pictures = [preprocessing.apply(load_image(picture, target_px=preprocessing.decode_px)) for picture in asked]
     images_NCHW = preprocessing.normalise(torch.from_numpy(np.stack(pictures))).numpy()
     with tempfile.TemporaryDirectory() as temporary:
         exported = {"fp32": export_onnx(embedder, Path(temporary) / "fp32")}

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import ndimage
 
 from workbench.data.catalog import Catalog
-from workbench.data.images import ImageError, decode_with_size, image_bytes
+from workbench.data.images import ImageError, decode_with_size, image_bytes, say_box
 
 STANDARD_PX = 128
 """Shorter side at which pictures are measured, so that large and small photographs are comparable. A blur that cannot
@@ -58,25 +58,27 @@ def measure_images(
     """The measures of every image that can be decoded, and the quarantine of those that cannot.
 
     The measures have one row an image, in the catalog's order, with the catalog's row number as index, and the columns
-    source, path; width_px, height_px, shorter_px, aspect (width over height), upright and in full; sha256 of the file;
-    and the columns of `measure_picture`. The quarantine has the columns path and reason. Both may be empty.
+    source, path (as `Catalog.names` gives it); width_px, height_px, shorter_px, aspect (width over height), upright and in
+    full; sha256 of the file; and the columns of `measure_picture`. The quarantine has the columns path and reason. Both may
+    be empty. Where a row has a box, the crop is measured, and sha256 is still that of the whole file.
 
     Args:
         catalog: what to measure.
         num_workers: threads that read and decode; None takes one a core.
         progress: called every two seconds and at the end with images done, images in all and images/s.
     """
-    paths = catalog.image_paths()
-    names = list(zip(catalog.frame["source"], catalog.frame["path"], strict=True))
+    pictures = catalog.pictures()
+    names = list(zip(catalog.frame["source"], catalog.names(), strict=True))
     workers = num_workers or len(os.sched_getaffinity(0))
     rows: list[dict[str, object]] = []
     numbers: list[int] = []
     failures: list[tuple[str, str]] = []
 
     def measure(number: int) -> dict[str, object] | str:
+        asked = pictures[number]
         try:
-            content = image_bytes(paths[number])
-            picture, (width_px, height_px) = decode_with_size(content, str(paths[number]), STANDARD_PX)
+            content = image_bytes(asked.path)
+            picture, (width_px, height_px) = decode_with_size(content, str(asked), STANDARD_PX, box=asked.box)
         except ImageError as error:
             return error.reason
         return {
@@ -90,7 +92,7 @@ def measure_images(
 
     started = told = time.monotonic()
     with ThreadPoolExecutor(workers, thread_name_prefix="measure") as pool:
-        for number, measured in enumerate(pool.map(measure, range(len(paths)))):
+        for number, measured in enumerate(pool.map(measure, range(len(pictures)))):
             source, path = names[number]
             if isinstance(measured, str):
                 failures.append((path, measured))
@@ -98,8 +100,8 @@ def measure_images(
                 numbers.append(number)
                 rows.append({"source": source, "path": path, **measured})
             now = time.monotonic()
-            if progress is not None and (now - told >= 2 or number + 1 == len(paths)):
-                progress(number + 1, len(paths), (number + 1) / max(now - started, 1e-9))
+            if progress is not None and (now - told >= 2 or number + 1 == len(pictures)):
+                progress(number + 1, len(pictures), (number + 1) / max(now - started, 1e-9))
                 told = now
     measures = pd.DataFrame(rows, index=pd.Index(numbers, dtype="int64"), columns=list(MEASURES)).astype(MEASURES)
     return measures, pd.DataFrame(failures, columns=["path", "reason"], dtype="str")
@@ -189,7 +191,7 @@ def object_share(rgb_HWC: np.ndarray) -> float:
 
 
 def find_exact_duplicates(catalog: Catalog, measures: pd.DataFrame) -> pd.DataFrame:
-    """The groups of images whose files are the same to the byte; no rows where there are none.
+    """The groups of images whose files are the same to the byte, and their boxes too; no rows where there are none.
 
     Columns: sha256, num_images, splits and labels (each sorted, joined with ", "), across_splits and same_label (bool),
     paths (list). Groups with several labels come first, then those across splits, then by size. Near duplicates
@@ -199,9 +201,13 @@ def find_exact_duplicates(catalog: Catalog, measures: pd.DataFrame) -> pd.DataFr
         ValueError: the measures are not those of this catalog.
     """
     check_measures(catalog, measures)
-    table = catalog.frame.loc[measures.index, ["path", "label", "split"]].assign(sha256=measures["sha256"])
+    table = catalog.frame.loc[measures.index, ["label", "split"]].assign(
+        path=measures["path"], sha256=measures["sha256"]
+    )
+    boxes = [say_box(picture.box) for picture in catalog.take(measures.index.to_numpy()).pictures()]
+    table = table.assign(box=pd.Series(boxes, table.index, dtype="str"))
     groups = []
-    for sha256, group in table[table["sha256"].duplicated(keep=False)].groupby("sha256"):
+    for (sha256, _), group in table[table.duplicated(["sha256", "box"], keep=False)].groupby(["sha256", "box"]):
         splits, labels = sorted(set(group["split"])), sorted(set(group["label"]))
         listed = ", ".join(splits), ", ".join(labels)
         groups.append((sha256, len(group), *listed, len(splits) > 1, len(labels) == 1, list(group["path"])))
@@ -218,7 +224,7 @@ def check_measures(catalog: Catalog, measures: pd.DataFrame) -> None:
         ValueError: a row belongs to another image or to none.
     """
     known = measures.index.isin(catalog.frame.index)
-    ours = catalog.frame.loc[measures.index[known], ["source", "path"]]
+    ours = catalog.frame[["source"]].assign(path=catalog.names()).loc[measures.index[known]]
     theirs = measures.loc[known, ["source", "path"]]
     if not known.all() or not (ours.to_numpy() == theirs.to_numpy()).all():
         raise ValueError(

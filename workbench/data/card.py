@@ -18,13 +18,32 @@ from workbench.runs.root import find_root
 
 TASKS = ("recognition", "reid")
 DOMAINS = ("real", "synthetic", "packshot")
-READERS = ("image_folder", "grocery_store", "market1501", "synthetic_products", "synthetic_identities")
+READERS = (
+    "image_folder",
+    "table",
+    "coco",
+    "grocery_store",
+    "grozi120",
+    "rp2k",
+    "products10k",
+    "grocery_products",
+    "online_products",
+    "cub200",
+    "in_shop",
+    "market1501",
+    "msmt17",
+    "veri776",
+    "synthetic_products",
+    "synthetic_identities",
+)
 PROTOCOL_KEYS = {
     "recognition": ("reference_sets", "query_split", "query_domain", "shots"),
     "reid": ("query_split", "gallery_split", "junk"),
 }
 REQUIRED_KEYS = ("title", "task", "reader", "licence", "source", "layout")
-OPTIONAL_KEYS = ("splits", "options", "protocol", "citation", "archives", "known_issues")
+OPTIONAL_KEYS = ("splits", "options", "margin", "protocol", "citation", "archives", "known_issues")
+QUESTION = "QUESTION:"
+"""Begins what a person has still to answer in a draft card, in the front matter and in the prose."""
 
 
 class CardError(ValueError):
@@ -41,7 +60,10 @@ class SplitCount:
 
 @dataclass(frozen=True)
 class Card:
-    """One data card: the front matter as fields, the prose as `text`, and `fingerprint`, the sha256 of the file."""
+    """One data card: the front matter as fields, the prose as `text`, and `fingerprint`, the sha256 of the file.
+
+    `margin`, 0 to 1, is the share of a box's sides that is added on each side when the catalog is opened.
+    """
 
     name: str
     title: str
@@ -59,6 +81,7 @@ class Card:
     text: str
     path: Path
     fingerprint: str
+    margin: float = 0.0
 
 
 def resolve_path(text: str | Path) -> Path:
@@ -97,9 +120,13 @@ def read_card(name_or_path: str) -> Card:
 
 
 def list_cards() -> list[Card]:
-    """Every card in `data_cards/`, by name; `template.md` describes no set and is left out."""
-    paths = sorted((find_root() / "data_cards").glob("*.md"))
-    return [read_card(str(path)) for path in paths if path.stem not in ("template", "README")]
+    """Every card in `data_cards/`, by name; the templates describe no set and are left out."""
+    return [read_card(name) for name in _card_names()]
+
+
+def _card_names() -> list[str]:
+    names = sorted(path.stem for path in (find_root() / "data_cards").glob("*.md"))
+    return [name for name in names if name != "README" and name.partition("_")[0] != "template"]
 
 
 def check_keys(given: Collection[object], allowed: Collection[str], what: str) -> None:
@@ -120,6 +147,23 @@ def card_error(card: Card, error: ValueError) -> CardError:
     return CardError(f"The card {card.path} cannot be used: {error}")
 
 
+def card_options(card: Card, defaults: dict[str, Any]) -> dict[str, Any]:
+    """The options of `card` for a reader that knows those in `defaults`, which stand where the card says nothing.
+
+    Raises:
+        CardError: an unknown option, one of another type than its default, or a number below 0.
+    """
+    try:
+        check_keys(card.options, tuple(defaults), "option")
+        for name, value in card.options.items():
+            if type(value) is not type(defaults[name]) or (type(value) is int and value < 0):
+                wanted = type(defaults[name]).__name__
+                raise ValueError(f"the option {name!r} wants a value of type {wanted}, none below 0; found {value!r}.")
+    except ValueError as error:
+        raise card_error(card, error) from error
+    return {**defaults, **card.options}
+
+
 def _find_card(name_or_path: str) -> Path:
     name = str(name_or_path)
     if name.endswith(".md"):
@@ -130,7 +174,7 @@ def _find_card(name_or_path: str) -> Path:
         folder = find_root() / "data_cards"
         path = folder / f"{name}.md"
         if not re.fullmatch(r"[\w.-]+", name) or not path.is_file():
-            names = sorted(card.stem for card in folder.glob("*.md") if card.stem not in ("template", "README"))
+            names = _card_names()
             near = difflib.get_close_matches(name, names, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise CardError(
@@ -163,19 +207,33 @@ def _check_fields(fields: dict[str, Any]) -> dict[str, Any]:
     archives = fields.get("archives") or []
     if not isinstance(known_issues, list) or not all(isinstance(issue, str) for issue in known_issues):
         raise ValueError("'known_issues' is not a list of sentences.")
-    if not isinstance(archives, list) or not all(
-        isinstance(archive, dict) and {"url", "sha256"} <= set(archive) for archive in archives
-    ):
+    if not isinstance(archives, list):
         raise ValueError("'archives' is not a list of entries with 'url' and 'sha256'.")
+    for archive in archives:
+        _check_archive(archive)
     return {
         **{key: fields[key].strip() for key in REQUIRED_KEYS},
         "citation": str(fields.get("citation") or "").strip(),
         "known_issues": known_issues,
         "archives": archives,
         "options": _mapping(fields, "options"),
+        "margin": _check_margin(fields.get("margin")),
         "splits": {name: _split_count(name, count) for name, count in _mapping(fields, "splits").items()},
         "protocol": _check_protocol(fields["task"], _mapping(fields, "protocol")),
     }
+
+
+def _check_archive(archive: object) -> None:
+    if not isinstance(archive, dict) or not {"url", "sha256"} <= set(archive):
+        raise ValueError(f"an entry of 'archives' wants 'url' and 'sha256' (and 'folder'); found {archive!r}.")
+    check_keys(archive, ("url", "sha256", "folder"), "key of an archive:")
+    url, sha256, folder = archive["url"], archive["sha256"], archive.get("folder", ".")
+    if not isinstance(url, str) or not re.fullmatch(r"https?://[^/\s]+/\S+", url):
+        raise ValueError(f"the 'url' of an archive wants http:// or https://; found {url!r}.")
+    if sha256 is not None and not (isinstance(sha256, str) and re.fullmatch(r"[0-9a-f]{64}", sha256)):
+        raise ValueError(f"the 'sha256' of {url} wants 64 hex digits in small letters, or null; found {sha256!r}.")
+    if not isinstance(folder, str) or folder.startswith("/") or ".." in folder.split("/"):
+        raise ValueError(f"the 'folder' of {url} wants a folder inside the archive; found {folder!r}.")
 
 
 def _mapping(fields: dict[str, Any], key: str) -> dict[str, Any]:
@@ -183,6 +241,14 @@ def _mapping(fields: dict[str, Any], key: str) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"{key!r} is not a mapping with names as keys (a name such as 'on' or '1' needs quotes).")
     return value
+
+
+def _check_margin(margin: object) -> float:
+    if margin is None:
+        return 0.0
+    if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin <= 1:
+        raise ValueError(f"'margin' is the share of a box's sides added on each side, 0 to 1; found {margin!r}.")
+    return float(margin)
 
 
 def _split_count(name: str, count: object) -> SplitCount:

@@ -9,10 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from workbench.data.card import Card, read_card, resolve_path
+from workbench.data.boxes import BOX_COLUMNS, Box, boxes_of, widen_boxes
+from workbench.data.card import Card, CardError, read_card, resolve_path
+from workbench.data.catalog_cache import read_or_reuse
 from workbench.data.checks import check_counts, check_rows
+from workbench.data.images import Picture, say_box
 from workbench.data.locate import find_data_root, reader_of
 from workbench.data.readers.listing import LayoutError, few
+from workbench.runs.root import outputs_folder
 
 COLUMNS = ("path", "label", "split", "camera", "group", "domain", "source")
 # Labels with a meaning of their own in re-identification, which stay as they are when sets are put together.
@@ -29,16 +33,19 @@ class Catalog:
         frame: one row an image, index 0 to N-1, columns `path` (relative to its source's root, parts joined by `/`),
             `label` (SKU or identity, text), `split`, `camera` (Int64, missing where there is none), `group` (coarse
             class or encounter, missing where there is none), `domain` (real, synthetic, packshot), `source` (the
-            card's name).
+            card's name), and `box_x`, `box_y`, `box_width`, `box_height` (float64, px of the upright picture, the card's
+            margin included; all four missing where the row is the whole picture). A file has as many rows as boxes.
         roots: the folder of each source, absolute.
         cards: the card of each source.
         missing_splits: the splits of each source that its card names and that are not here.
+        notes: what the readers left out, one line each.
     """
 
     frame: pd.DataFrame
     roots: dict[str, Path]
     cards: dict[str, Card]
     missing_splits: dict[str, list[str]]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -50,7 +57,10 @@ class Catalog:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 (hex) of the rows' content in their order; the same on every machine and for every row index."""
+        """sha256 (hex) of the rows' content in their order; the same on every machine and for every row index.
+
+        Boxes count only where there is one, so that a set without boxes keeps the fingerprint it had before boxes.
+        """
         digest = hashlib.sha256()
         for name in COLUMNS:
             column = self.frame[name]
@@ -61,6 +71,10 @@ class Catalog:
             digest.update(f"{name}:{len(texts)}:".encode())
             digest.update(num_characters.tobytes())
             digest.update("".join(texts).encode("utf-8"))
+        box_N4 = boxes_of(self.frame)
+        if box_N4 is not None:
+            box_N4 = np.where(np.isnan(box_N4), np.nan, box_N4 + 0.0)  # one bit pattern for NaN and one for zero
+            digest.update(f"boxes:{len(box_N4)}:".encode() + box_N4.astype("<f8").tobytes())
         return digest.hexdigest()
 
     def select(
@@ -122,8 +136,22 @@ class Catalog:
         count = self.frame.groupby(["split", "domain", "label"]).cumcount()
         return self.take(np.flatnonzero(((rank <= num_labels) & (count < num_images)).to_numpy()))
 
+    def pictures(self) -> list[Picture]:
+        """What each row shows, in order: the file's absolute path, and the box where there is one."""
+        return [Picture(path, box) for path, box in zip(self.image_paths(), self._boxes(), strict=True)]
+
+    def names(self) -> np.ndarray:
+        """What each row is called in tables: its path, a box behind it where there is one; object array of str [N].
+
+        Two rows of one source never have the same name.
+        """
+        paths = self.frame["path"].to_numpy(dtype=object)
+        if boxes_of(self.frame) is None:
+            return paths
+        return np.array([path + say_box(box) for path, box in zip(paths, self._boxes(), strict=True)], dtype=object)
+
     def image_paths(self) -> list[Path]:
-        """The absolute path of each image, in order."""
+        """The absolute path of each row's file, in order; what is to be looked at is in `pictures`."""
         roots = {source: str(root) for source, root in self.roots.items()}
         pairs = zip(self.frame["source"].tolist(), self.frame["path"].tolist(), strict=True)
         return [Path(f"{roots[source]}/{path}") for source, path in pairs]
@@ -144,6 +172,13 @@ class Catalog:
             table[f"{name}_images_per_label"] = sizes.agg(name)
         return table.reset_index()
 
+    def _boxes(self) -> list[Box | None]:
+        box_N4 = boxes_of(self.frame)
+        if box_N4 is None:
+            return [None] * len(self)
+        whole_N = np.isnan(box_N4).all(axis=1)
+        return [None if whole else Box(*box) for box, whole in zip(box_N4.tolist(), whole_N.tolist(), strict=True)]
+
     def _unknown(self, name: str, value: str) -> str:
         there = [str(item) for item in self.frame[name].unique()]
         lacking = [source for source, splits in self.missing_splits.items() if value in splits]
@@ -156,7 +191,7 @@ class Catalog:
         return f"No image has the {name} {value!r}.{hint} There are: {few(there, 20)}."
 
 
-def open_catalog(data: str, data_root: str | Path | None = None) -> Catalog:
+def open_catalog(data: str, data_root: str | Path | None = None, *, cache: Path | None = None) -> Catalog:
     """The catalog of a data set, or of several joined with `+`, counted against their cards.
 
     Where sets are put together, a label that several of them have becomes `source/label` in each of them (junk and
@@ -165,11 +200,13 @@ def open_catalog(data: str, data_root: str | Path | None = None) -> Catalog:
     Args:
         data: the name of a card, the path of a card (`.md`), or several of these joined with `+`.
         data_root: the folder of the set, or a folder that holds one of the set's name. Default: see `find_data_root`.
+        cache: folder where the rows of large sets are kept (see `catalog_cache`); None is `cache/catalogs` in the outputs folder.
 
     Raises:
-        CardError: no such card, or one that cannot be read.
+        CardError: no such card, one that cannot be read, or a margin where there is no box.
         MissingDataError: the set is in none of the places where it was looked for.
-        LayoutError: the files are not as the reader wants them, an image is there twice, or a label is empty.
+        LayoutError: the files are not as the reader wants them, an image (or a box of it) is there twice, a label is
+            empty, or a box is none.
         CountMismatch: a split has other counts than its card says.
         ValueError: the same set twice.
     """
@@ -180,7 +217,9 @@ def open_catalog(data: str, data_root: str | Path | None = None) -> Catalog:
             f"{data!r} names a set twice: {', '.join(names)}. Each set of a mixture wants a name of its own."
         )
     roots = {card.name: find_data_root(card, data_root) for card in cards}
-    frames = [_read_frame(card, roots[card.name]) for card in cards]
+    kept = cache or outputs_folder() / "cache" / "catalogs"
+    read = [_read_frame(card, roots[card.name], kept) for card in cards]
+    frames = [frame for frame, _ in read]
     frame = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
     if len(cards) > 1:
         _check_overlap(frame, roots)
@@ -190,6 +229,7 @@ def open_catalog(data: str, data_root: str | Path | None = None) -> Catalog:
         roots=roots,
         cards={card.name: card for card in cards},
         missing_splits={card.name: _missing_splits(card, part) for card, part in zip(cards, frames, strict=True)},
+        notes=tuple(f"{card.name}: {note}" for card, (_, notes) in zip(cards, read, strict=True) for note in notes),
     )
 
 
@@ -204,15 +244,29 @@ def _split_names(data: str) -> list[str]:
     return names
 
 
-def _read_frame(card: Card, root: Path) -> pd.DataFrame:
+def _read_frame(card: Card, root: Path, cache: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The checked rows of one set, and what its reader says about what it left out."""
+    frame, notes = read_or_reuse(card, root, reader_of(card), lambda: _read_rows(card, root), cache)
+    check_counts(frame, card)
+    if card.margin:
+        box_N4 = boxes_of(frame)
+        if box_N4 is None:
+            raise CardError(f"The card {card.path} has a margin of {card.margin:g}, and no image of its set has a box.")
+        frame[list(BOX_COLUMNS)] = widen_boxes(box_N4, card.margin)
+    return frame, notes
+
+
+def _read_rows(card: Card, root: Path) -> tuple[pd.DataFrame, list[str]]:
     frame: pd.DataFrame = reader_of(card).read(root, card)
     if frame.empty:
         raise LayoutError(f"{root} holds no image of {card.name!r}. Layout wanted:\n{card.layout}")
-    frame = frame.assign(source=card.name)[list(COLUMNS)]
-    frame = frame.astype({name: "Int64" if name == "camera" else "str" for name in COLUMNS}).reset_index(drop=True)
+    notes, frame.attrs = frame.attrs.get("notes", []), {}
+    unboxed = {name: np.nan for name in BOX_COLUMNS if name not in frame.columns}
+    frame = frame.assign(source=card.name, **unboxed)[[*COLUMNS, *BOX_COLUMNS]]
+    types = {name: "Int64" if name == "camera" else "str" for name in COLUMNS} | dict.fromkeys(BOX_COLUMNS, "float64")
+    frame = frame.astype(types).reset_index(drop=True)
     check_rows(frame, card)
-    check_counts(frame, card)
-    return frame
+    return frame, notes
 
 
 def _missing_splits(card: Card, frame: pd.DataFrame) -> list[str]:
@@ -222,7 +276,8 @@ def _missing_splits(card: Card, frame: pd.DataFrame) -> list[str]:
 
 
 def _check_overlap(frame: pd.DataFrame, roots: dict[str, Path]) -> None:
-    places = frame["source"].map({name: str(root) for name, root in roots.items()}) + "/" + frame["path"]
+    files = frame[["source", "path"]].drop_duplicates()  # a file of one set may have many boxes
+    places = files["source"].map({name: str(root) for name, root in roots.items()}) + "/" + files["path"]
     twice = places[places.duplicated()]
     if len(twice):
         raise LayoutError(f"{len(twice)} images belong to several of {', '.join(roots)}: {few(list(twice))}.")

@@ -1,7 +1,9 @@
 """The rows that a reader found, held against what a catalog must be and against the counts of the card."""
 
+import numpy as np
 import pandas as pd
 
+from workbench.data.boxes import box_fault, boxes_of
 from workbench.data.card import DOMAINS, Card
 from workbench.data.readers.listing import LayoutError, check_paths, few
 
@@ -11,15 +13,22 @@ class CountMismatch(ValueError):
 
 
 def check_rows(frame: pd.DataFrame, card: Card) -> None:
-    """Returns nothing when paths are unique and stay in the set, labels and splits are not empty, domains are known.
+    """Returns nothing when the rows are those of a catalog.
+
+    Paths stay in the set, boxes are boxes, no image and no box of it is there twice, labels and splits are not empty, and
+    domains are known. One file may be there whole and with several boxes.
 
     Raises:
         LayoutError: otherwise; the first few images are named.
     """
     check_paths(frame["path"].tolist())
-    twice = frame["path"][frame["path"].duplicated()]
+    box_N4 = boxes_of(frame)
+    if box_N4 is not None:
+        _check_boxes(box_N4, frame["path"], card)
+    twice = frame["path"][_is_repeated(frame["path"], box_N4)]
     if len(twice):
-        raise LayoutError(f"{len(twice)} images of {card.name!r} are there more than once: {few(list(twice))}.")
+        what = "images" if box_N4 is None else "images (or boxes of them)"
+        raise LayoutError(f"{len(twice)} {what} of {card.name!r} are there more than once: {few(list(twice))}.")
     for name in ("label", "split"):
         empty = frame["path"][frame[name].isna() | (frame[name].str.strip() == "")]
         if len(empty):
@@ -49,3 +58,21 @@ def check_counts(frame: pd.DataFrame, card: Card) -> None:
             + "\nComplete the download; or, when another version is meant, copy the card, correct the counts and give the "
             "copy's path instead of the name."
         )
+
+
+def _check_boxes(box_N4: np.ndarray, path_N: pd.Series, card: Card) -> None:
+    missing_N4 = np.isnan(box_N4)
+    usable_N = np.isfinite(box_N4).all(axis=1) & (box_N4[:, 2:] > 0).all(axis=1)
+    bad = np.flatnonzero(~usable_N & ~missing_N4.all(axis=1))
+    if len(bad):
+        named = [f"row {row + 1} ({path_N.iloc[row]}): {box_fault(box_N4[row])}" for row in bad[:3]]
+        raise LayoutError(
+            f"{len(bad)} boxes of {card.name!r} cannot be used: {'; '.join(named)}. Correct or remove them."
+        )
+
+
+def _is_repeated(path_N: pd.Series, box_N4: np.ndarray | None) -> pd.Series:
+    repeated_N = path_N.duplicated()
+    if box_N4 is None or not repeated_N.any():
+        return repeated_N
+    return pd.DataFrame(box_N4 + 0.0, index=path_N.index).assign(path=path_N).duplicated()

@@ -1,11 +1,13 @@
-"""Image files as upright RGB pictures, and what happens to files that are none.
+"""Image files as upright RGB pictures or boxes cut from them, and what happens to files that are none.
 
 Everything here may be called from many threads at once: no global of Pillow is read or changed, and decoding releases
 the interpreter lock. Each file format is opened by its own class instead of `PIL.Image.open`, whose pixel limit is a
 global of the process and speaks through warnings, which are not safe across threads.
 """
 
+import hashlib
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,8 @@ from PIL import (
     TiffImagePlugin,
     WebPImagePlugin,
 )
+
+from workbench.data.boxes import Box, clip_box
 
 MAX_PIXELS = 100_000_000
 """More than any camera gives (a 100-megapixel sensor excepted); as RGB it takes 400 MB while it is decoded."""
@@ -74,7 +78,32 @@ class QuarantineError(RuntimeError):
     """More images than allowed cannot be used."""
 
 
-def decode_image(content: bytes, name: str, target_px: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What is to be looked at: an image file, or one box of it (None: all of it)."""
+
+    path: Path
+    box: Box | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}{say_box(self.box)}"
+
+
+def say_box(box: Box | None) -> str:
+    """What is put behind a file's name to tell its boxes apart, such as `[12,40.5,100,80]`; "" without a box."""
+    if box is None:
+        return ""
+    numbers = [str(int(value)) if float(value).is_integer() else repr(float(value)) for value in box]
+    return f"[{','.join(numbers)}]"
+
+
+def decode_image(
+    content: bytes,
+    name: str,
+    target_px: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    box: Box | None = None,
+) -> Image.Image:
     """The picture in `content` as 8-bit RGB, upright.
 
     JPEG, PNG, GIF, BMP, WebP, TIFF, AVIF, JPEG 2000 and PNM are read. Of an animation the first frame is taken.
@@ -90,20 +119,29 @@ def decode_image(content: bytes, name: str, target_px: int | None = None, max_pi
             decoded whole. The picture is never resized to `target_px` here.
         max_pixels: width times height above which the picture is refused, judged from the header before a pixel is
             decoded.
+        box: the part that is wanted, px of the upright picture in full size; what reaches over the border is clipped.
+            The picture is then decoded in full, whatever `target_px`, so that the crop is exact to the pixel.
 
     Raises:
-        ImageError: empty, no image, of an unread format, too many pixels, truncated or damaged, or samples (32-bit,
-            floating point) that do not say which value is white.
+        ImageError: empty, no image, of an unread format, too many pixels, truncated or damaged, samples (32-bit,
+            floating point) that do not say which value is white, or a box outside the picture.
     """
-    return decode_with_size(content, name, target_px, max_pixels)[0]
+    return decode_with_size(content, name, target_px, max_pixels, box)[0]
 
 
 def decode_with_size(
-    content: bytes, name: str, target_px: int | None = None, max_pixels: int = MAX_PIXELS
+    content: bytes,
+    name: str,
+    target_px: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    box: Box | None = None,
 ) -> tuple[Image.Image, tuple[int, int]]:
-    """The picture as `decode_image` gives it, and the upright width and height, px, which the file has in full."""
+    """The picture as `decode_image` gives it, and the width and height, px, which it (or its box) has in full, upright."""
     if target_px is not None and target_px < 1:
         raise ValueError(f"target_px must be at least 1, found {target_px}.")
+    if box is not None:
+        part, _ = cut_box(decode_image(content, name, max_pixels=max_pixels), box, name)
+        return part, part.size
     file_class = _file_class(content, name)
     try:
         image = file_class(io.BytesIO(content), "")
@@ -128,13 +166,43 @@ def decode_with_size(
         raise ImageError(name, f"{damage}: {type(error).__name__}: {error}") from error
 
 
-def load_image(path: Path, target_px: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The picture in the file at `path` as 8-bit RGB, upright (see `decode_image`).
+def cut_box(picture: Image.Image, box: Box, name: str) -> tuple[Image.Image, str]:
+    """The part of the picture in the box, and a note where the box reached over the border and was clipped ("" else).
+
+    Edges go to the nearest whole pixel, halves upwards. A box that covers nothing of the picture is refused.
+
+    Raises:
+        ImageError: the box lies outside the picture, or is less than a pixel wide or high.
+    """
+    try:
+        edges, is_clipped = clip_box(box, *picture.size)
+    except ValueError as error:
+        raise ImageError(name, str(error)) from error
+    note = f"box clipped at the border of the picture of {picture.width} x {picture.height} px" if is_clipped else ""
+    return picture.crop(edges), note
+
+
+def load_image(source: Path | Picture, target_px: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The picture in a file, or the box of it that a `Picture` names, as 8-bit RGB, upright (see `decode_image`).
+
+    Several boxes of one file decode it once each; `embed_inputs` decodes it once for all.
 
     Raises:
         ImageError: the file is missing, a folder or unreadable, or what `decode_image` refuses.
     """
-    return decode_image(image_bytes(path), str(path), target_px, max_pixels)
+    picture = source if isinstance(source, Picture) else Picture(source)
+    return decode_image(image_bytes(picture.path), str(picture), target_px, max_pixels, picture.box)
+
+
+def content_key(content: bytes, box: Box | None = None) -> str:
+    """Hexadecimal sha256 of what is looked at: of the file's bytes, and of the box where there is one.
+
+    What is drawn at random for a picture starts from it, so that two boxes of one file are not treated alike.
+    """
+    digest = hashlib.sha256(content)
+    if box is not None:
+        digest.update(np.array(box, dtype="<f8").tobytes())
+    return digest.hexdigest()
 
 
 def image_bytes(path: Path) -> bytes:

@@ -16,7 +16,7 @@ import onnx
 import torch
 
 from workbench.data.catalog import Catalog
-from workbench.data.images import ImageError, decode_image
+from workbench.data.images import ImageError, load_image
 from workbench.export.folder import MODEL, ExportError, read_described, write_described
 from workbench.export.onnx import EXTERNAL_ABOVE_BYTES, compare_answers
 from workbench.export.runtimes import open_exported
@@ -127,16 +127,16 @@ def _calibration_batches(
     catalog: Catalog, preprocessing: Preprocessing, num_images: int, batch_size: int, seed: int
 ) -> Iterator[np.ndarray]:
     """Yields the images drawn, as the file's input wants them."""
-    paths = catalog.image_paths()
-    drawn = np.random.default_rng(seed).permutation(len(paths))
+    pictures = catalog.pictures()
+    drawn = np.random.default_rng(seed).permutation(len(pictures))
     images: list[np.ndarray] = []
-    num_left = min(num_images, len(paths))
+    num_left = min(num_images, len(pictures))
     for row in drawn:
         if not num_left:
             break
         try:
-            picture = decode_image(paths[row].read_bytes(), str(paths[row]), target_px=preprocessing.decode_px)
-        except (ImageError, OSError):
+            picture = load_image(pictures[row], target_px=preprocessing.decode_px)
+        except ImageError:
             continue
         images.append(preprocessing.apply(picture))
         num_left -= 1

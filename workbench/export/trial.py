@@ -1,12 +1,12 @@
 """The questions of a data set, put to an embedder and to its export: what the notebook and a test ask in one call."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from workbench.data.catalog import Catalog
+from workbench.data.images import Picture
 from workbench.export.acceptance import Acceptance, accept
 from workbench.export.checks import FP16, FP32, INT8, Limits
 from workbench.export.runtimes import ExportedEmbedder
@@ -94,21 +94,21 @@ def try_export(trial: Trial, embedder: Embedder, exported: Embedder, limits: Lim
     return Tried(after[0], after[1], acceptance)
 
 
-def worst_pictures(tried: Tried, num: int = 12) -> tuple[list[Path], list[str]]:
-    """Files and captions of the images whose embedding changed most, the worst first."""
-    paths, captions = [], []
+def worst_pictures(tried: Tried, num: int = 12) -> tuple[list[Picture], list[str]]:
+    """Pictures and captions of the images whose embedding changed most, the worst first."""
+    pictures, captions = [], []
     sides = {"reference": tried.references.catalog, "query": tried.queries.catalog}
-    places = {side: catalog.image_paths() for side, catalog in sides.items()}
+    places = {side: catalog.pictures() for side, catalog in sides.items()}
     for row in tried.acceptance.worst.head(num).itertuples(index=False):
-        paths.append(places[str(row.side)][int(str(row.row))])
+        pictures.append(places[str(row.side)][int(str(row.row))])
         captions.append(f"{row.label} ({row.side}): cosine {row.cosine:.6f}")
-    return paths, captions
+    return pictures, captions
 
 
 def flips_table(tried: Tried, num: int = 20) -> pd.DataFrame:
     """The queries whose nearest row changed, the largest margin first: picture, label before and after, margin."""
     flips = tried.acceptance.flips.head(num)
-    names = tried.queries.catalog.frame["path"].to_numpy()
+    names = tried.queries.catalog.names()
     return pd.DataFrame(
         {
             "query": names[flips["query"].to_numpy(dtype=int)],
@@ -132,7 +132,7 @@ def build_gallery(tried: Tried, exported: ExportedEmbedder, source: str) -> Gall
     gallery = Gallery.build(
         references.embedding_ND,
         references.catalog.labels,
-        references.catalog.frame["path"].tolist(),
+        references.catalog.names().tolist(),
         f"built from {source}",
     )
     gallery.about |= {"embedder": exported.fingerprint(), "embedder_described": describe_embedder(exported)}

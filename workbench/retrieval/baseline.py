@@ -5,7 +5,6 @@ Axes: N images, D = bins ** 3 cells of the histogram, Q queries, C classes of th
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from PIL import Image
 from scipy.special import digamma
 
 from workbench.data.catalog import Catalog
-from workbench.data.images import ImageError, check_quarantine, load_image
+from workbench.data.images import ImageError, Picture, check_quarantine, load_image
 from workbench.retrieval.stats import Metric
 
 BINS = 8
@@ -89,17 +88,17 @@ def embed_colour_histogram(
         ValueError: an argument out of range.
     """
 
-    def embed(path: Path) -> np.ndarray | str:
+    def embed(picture: Picture) -> np.ndarray | str:
         try:
-            return colour_histogram([load_image(path, target_px=size_px)], bins, size_px)[0]
+            return colour_histogram([load_image(picture, target_px=size_px)], bins, size_px)[0]
         except ImageError as error:
             return error.reason
 
     with ThreadPoolExecutor(num_workers) as threads:
-        results = list(threads.map(embed, catalog.image_paths()))
+        results = list(threads.map(embed, catalog.pictures()))
     ok_M = np.array([isinstance(result, np.ndarray) for result in results], dtype=bool)
     reasons = [result for result in results if isinstance(result, str)]
-    quarantine = pd.DataFrame({"path": catalog.frame["path"][~ok_M].to_numpy(), "reason": reasons}, dtype="str")
+    quarantine = pd.DataFrame({"path": catalog.names()[~ok_M], "reason": reasons}, dtype="str")
     check_quarantine(quarantine, len(catalog), quarantine_limit)
     rows = [result for result in results if isinstance(result, np.ndarray)]
     embedding_ND = np.stack(rows) if rows else np.empty((0, bins**3), dtype=np.float32)

@@ -20,7 +20,7 @@ import torch
 from workbench.data.augment import Augmentation, augment_image
 from workbench.data.catalog import Catalog
 from workbench.data.corruptions import CORRUPTIONS_VERSION, Corruption, corrupt_image
-from workbench.data.images import ImageError, check_quarantine, decode_image
+from workbench.data.images import ImageError, Picture, check_quarantine, content_key, decode_image, image_bytes
 from workbench.models.device import choose_device
 from workbench.models.embedder import Embedder
 from workbench.models.preprocessing import Preprocessing
@@ -65,8 +65,8 @@ def embed_catalog(
     """The embeddings of a catalog's images, from the cache when nothing has changed.
 
     The cache's key is the hash of embedder (weights, architecture, preprocessing), dtype, kind of device, copies, seed,
-    mirroring, corruption and the images (path, size, mtime_ns), so that it is never stale. Work is saved every few seconds: a killed call
-    goes on where it stopped and ends with the same bits. Two processes with the same work take turns.
+    mirroring, corruption and the images (path, size, mtime_ns, box), so that it is never stale. Work is saved every few
+    seconds: a killed call goes on where it stopped and ends with the same bits. Two processes with the same work take turns.
 
     Args:
         embedder: moved to `device` and set to evaluation mode.
@@ -97,7 +97,7 @@ def embed_catalog(
     chosen = choose_device(device)
     cache = cache or outputs_folder() / "cache" / "embeddings"
     augmentation = augmentation or Augmentation()
-    paths = catalog.image_paths()
+    pictures = catalog.pictures()
     described = {
         "format_version": FORMAT_VERSION,
         "embedder": embedder.fingerprint(),
@@ -107,7 +107,7 @@ def embed_catalog(
         "augmentation": asdict(augmentation) if copies else None,
         "seed": seed if copies else None,
         "mirrored": mirrored,
-        "images": _images_fingerprint(catalog, paths),
+        "images": _images_fingerprint(catalog, pictures),
     }
     if corruption is not None:  # the keys of plain sets stay what they were
         described["corruption"] = {"version": CORRUPTIONS_VERSION, **asdict(corruption)}
@@ -119,14 +119,14 @@ def embed_catalog(
 
                 def render(row: int) -> _Rendered:
                     how = (embedder.preprocessing, copies, augmentation, mirrored, corruption, seed)
-                    return _render(row, paths[row], *how)
+                    return _render(row, pictures[row], *how)
 
-                rendered = _in_order(render, range(work.done, len(paths)), batch_size, num_workers)
-                _embed(work, rendered, embedder, chosen, DTYPES[dtype], batch_size, len(paths), progress)
-                check_quarantine(quarantine_of(catalog, work.failures), len(paths), quarantine_limit)
+                rendered = _in_order(render, range(work.done, len(pictures)), batch_size, num_workers)
+                _embed(work, rendered, embedder, chosen, DTYPES[dtype], batch_size, len(pictures), progress)
+                check_quarantine(quarantine_of(catalog, work.failures), len(pictures), quarantine_limit)
                 work.finish(folder, catalog, copies, described)
     opened = open_set(folder, catalog)
-    check_quarantine(opened.quarantine, len(paths), quarantine_limit)
+    check_quarantine(opened.quarantine, len(pictures), quarantine_limit)
     return opened
 
 
@@ -186,7 +186,7 @@ def _embed(
 
 def _render(
     row: int,
-    path: Path,
+    picture: Picture,
     preprocessing: Preprocessing,
     copies: int,
     augmentation: Augmentation,
@@ -195,20 +195,21 @@ def _render(
     seed: int,
 ) -> _Rendered:
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        return _Rendered(row, "", None, f"cannot be read: {error.strerror or error}")
+        content = image_bytes(picture.path)
+    except ImageError as error:
+        return _Rendered(row, "", None, error.reason)
     sha256 = hashlib.sha256(content).hexdigest()
     target_px = max(preprocessing.decode_px, corruption.frame_px if corruption else 0)
     try:
-        image = decode_image(content, str(path), target_px=target_px)
+        image = decode_image(content, str(picture), target_px=target_px, box=picture.box)
     except ImageError as error:
         return _Rendered(row, sha256, None, error.reason)
+    key = content_key(content, picture.box) if picture.box else sha256
     if corruption is not None:
-        image = corrupt_image(image, corruption, sha256)
+        image = corrupt_image(image, corruption, key)
     inputs = [preprocessing.apply(image)]
     for copy in range(1, copies + 1):
-        rng = np.random.default_rng([seed, copy, int(sha256[:16], 16)])
+        rng = np.random.default_rng([seed, copy, int(key[:16], 16)])
         inputs.append(preprocessing.apply(augment_image(image, augmentation, rng)))
     whole = np.stack(inputs)
     return _Rendered(row, sha256, whole[:, :, ::-1] if mirrored else whole)
@@ -232,11 +233,12 @@ def _in_order(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _images_fingerprint(catalog: Catalog, paths: list[Path]) -> str:
+def _images_fingerprint(catalog: Catalog, pictures: list[Picture]) -> str:
     digest = hashlib.sha256()
-    for source, name, path in zip(catalog.frame["source"], catalog.frame["path"], paths, strict=True):
+    # names() has the boxes; the keys of sets without boxes stay what they were
+    for source, name, picture in zip(catalog.frame["source"], catalog.names(), pictures, strict=True):
         try:
-            stat = path.stat()
+            stat = picture.path.stat()
             digest.update(f"{source}\0{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
         except OSError:
             digest.update(f"{source}\0{name}\0missing\n".encode())

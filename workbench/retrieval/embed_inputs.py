@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from workbench.data.images import ImageError, decode_image, image_bytes
-from workbench.data.inputs import Input, cut_box
+from workbench.data.images import ImageError, cut_box, decode_image, image_bytes
+from workbench.data.inputs import Input
+from workbench.data.readers.listing import few
 from workbench.models.device import choose_device
 from workbench.models.embedder import Embedder
 
@@ -74,6 +75,35 @@ def embed_inputs(
                 waiting, errors, notes = waiting[batch_size:], {}, {}
     if waiting or errors:
         yield _embedded(embedder, waiting, chosen, errors, notes)
+
+
+def embed_all(
+    embedder: Embedder, inputs: Sequence[Input], *, batch_size: int = 32, device: str = "auto"
+) -> tuple[np.ndarray, list[str]]:
+    """The embeddings of all inputs, float32 [N, D], rows of length 1, in their order, and notes; all or none.
+
+    Args:
+        embedder: moved to `device` and set to evaluation mode.
+        inputs: at least one.
+        batch_size: images a forward pass, at least 1.
+        device: auto, cpu, cuda, cuda:1, ...
+
+    Raises:
+        ValueError: an input that cannot be used, with its name and the reason.
+    """
+    embedding_ND = np.empty((len(inputs), embedder.embedding_dim), dtype=np.float32)
+    errors: dict[int, str] = {}
+    notes: list[str] = []
+    for batch in embed_inputs(embedder, inputs, batch_size=batch_size, device=device):
+        embedding_ND[batch.row_B] = batch.embedding_BD
+        errors |= batch.errors
+        notes += [f"{inputs[row].name}: {note}" for row, note in batch.notes.items()]
+    if errors:
+        reasons = [f"{inputs[row].name}: {reason}" for row, reason in sorted(errors.items())]
+        raise ValueError(
+            f"{len(errors)} of {len(inputs)} pictures cannot be used, so that nothing was added:\n  {few(reasons)}"
+        )
+    return embedding_ND, notes
 
 
 @dataclass

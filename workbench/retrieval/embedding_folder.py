@@ -124,7 +124,7 @@ def open_set(folder: Path, catalog: Catalog) -> EmbeddingSet:
 def quarantine_of(catalog: Catalog, failures: dict[int, str]) -> pd.DataFrame:
     """Columns path and reason of the rows that failed, in the catalog's order."""
     rows = sorted(failures)
-    names = catalog.frame["path"].iloc[rows].tolist()
+    names = catalog.names()[rows].tolist()
     return pd.DataFrame({"path": names, "reason": [failures[row] for row in rows]}, dtype="str")
 
 

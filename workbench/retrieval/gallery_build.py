@@ -13,7 +13,7 @@ from workbench.data.inputs import Input
 from workbench.data.readers.listing import few
 from workbench.models.embedder import Embedder
 from workbench.retrieval.embed import EmbeddingSet, embed_catalog
-from workbench.retrieval.embed_inputs import embed_inputs
+from workbench.retrieval.embed_inputs import embed_all
 from workbench.retrieval.gallery import Gallery
 from workbench.retrieval.gallery_measure import BY_REFERENCES, measure_gallery
 from workbench.retrieval.recognise import check_fit, describe_embedder
@@ -118,17 +118,8 @@ def add_images(
     with _only_change(folder):
         gallery = Gallery.load(folder)
         notes = check_fit(embedder, gallery, *names)
-        embedding_ND = np.empty((len(inputs), gallery.dim), dtype=np.float32)
-        errors: dict[int, str] = {}
-        for batch in embed_inputs(embedder, inputs, batch_size=batch_size, device=device):
-            embedding_ND[batch.row_B] = batch.embedding_BD
-            errors |= batch.errors
-            notes += [f"{inputs[row].name}: {note}" for row, note in batch.notes.items()]
-        if errors:
-            reasons = [f"{inputs[row].name}: {reason}" for row, reason in sorted(errors.items())]
-            raise ValueError(
-                f"{len(errors)} of {len(inputs)} pictures cannot be used, so that nothing was added:\n  {few(reasons)}"
-            )
+        embedding_ND, more = embed_all(embedder, inputs, batch_size=batch_size, device=device)
+        notes += more
         gallery.extend(embedding_ND, labels, [one.name for one in inputs], comment)
         _measure_changed(gallery, notes)
         gallery.save(folder)
@@ -189,6 +180,29 @@ def measure_again(
     return gallery, notes
 
 
+def save_version(gallery: Gallery, folder: Path, since: int) -> None:
+    """Saves a changed gallery to the folder that it was loaded from, or to one that holds nothing yet, whole or not at all.
+
+    Args:
+        gallery: with its changes; the folder keeps its version and history.
+        folder: the gallery's.
+        since: the version that was loaded.
+
+    Raises:
+        ValueError: somebody has changed the gallery in the folder meanwhile; nothing is saved.
+        OSError: it cannot be written; the gallery that was there stays.
+    """
+    with _only_change(folder):
+        if (folder / "manifest.json").exists():
+            there = Gallery.load(folder, in_memory=False).version
+            if there != since:
+                raise ValueError(
+                    f"The gallery in {folder} is at version {there} now, and these changes were made to version {since}: save to "
+                    "another folder, or load it again and repeat them."
+                )
+        gallery.save(folder)
+
+
 def _measure_changed(gallery: Gallery, notes: list[str]) -> None:
     measured = gallery.about.get("measured")
     if measured and measured["by"] == BY_REFERENCES:
@@ -222,10 +236,10 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _names(catalog: Catalog) -> list[str]:
-    frame = catalog.frame
+    names = catalog.names()
     if len(catalog.cards) < 2:
-        return list(frame["path"])
-    return [f"{source}/{path}" for source, path in zip(frame["source"], frame["path"], strict=True)]
+        return list(names)
+    return [f"{source}/{name}" for source, name in zip(catalog.frame["source"], names, strict=True)]
 
 
 def _quarantine_notes(embedded: EmbeddingSet) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.data.catalog import JUNK_LABEL, Catalog
+from workbench.data.images import Picture
 from workbench.models.embedder import Embedder
 from workbench.retrieval.embed import EmbeddingSet, embed_catalog
 from workbench.retrieval.recognition import Embedded
@@ -53,8 +54,8 @@ class IdentificationPlan:
         columns = ["role", "split", "images", "individuals", "cameras", "junk", "distractors"]
         return pd.DataFrame(rows, columns=columns)
 
-    def examples(self, num_labels: int, num_images: int) -> list[tuple[str, Path]]:
-        """Captions and files of a few individuals: for each, a query and images of the gallery from different cameras.
+    def examples(self, num_labels: int, num_images: int) -> list[tuple[str, Picture]]:
+        """Captions and pictures of a few individuals: for each, a query and images of the gallery from different cameras.
 
         Those come first of whom the gallery holds `num_images`; where there are fewer than `num_labels`, all are taken.
         """
@@ -70,7 +71,7 @@ class IdentificationPlan:
                 # one of each camera first, then the second of each
                 turn = pd.Series(camera_N).groupby(camera_N, dropna=False).cumcount()
                 for row in turn.sort_values(kind="stable").index[:num]:
-                    found.append((f"{label}: {role}, camera {camera_N[row] or '?'}", own.image_paths()[row]))
+                    found.append((f"{label}: {role}, camera {camera_N[row] or '?'}", own.pictures()[row]))
         return found
 
 

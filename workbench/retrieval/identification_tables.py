@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from workbench.data.catalog import Catalog
+from workbench.data.images import Picture
 from workbench.retrieval.baseline import chance_reid
 from workbench.retrieval.false_accepts import far_name
 from workbench.retrieval.identification import camera_names
@@ -104,15 +104,15 @@ def cmc_table(results: Mapping[str, ReidResult], baseline: str, gallery: Catalog
 
 @dataclass(frozen=True)
 class RankedList:
-    """What one query found, with the files that show it.
+    """What one query found, with the pictures that show it.
 
     Attributes:
-        query: its file.
+        query: its picture.
         caption: who is asked for, and how well it was answered.
-        answers: as `ReidResult.ranked_list`, with the columns path (the file) and caption besides.
+        answers: as `ReidResult.ranked_list`, with the columns picture and caption besides.
     """
 
-    query: Path
+    query: Picture
     caption: str
     answers: pd.DataFrame
 
@@ -129,12 +129,12 @@ def ranked_lists(
         query_indices: of `result.per_query`.
         k: counted answers of each list; junk that stands among them comes on top.
     """
-    query_paths, gallery_paths = queries.image_paths(), gallery.image_paths()
+    query_pictures, gallery_pictures = queries.pictures(), gallery.pictures()
     lists = []
     for query in query_indices:
         asked, answers = result.per_query.loc[query], result.ranked_list(query, k)
         value = answers["similarity" if "similarity" in answers else "distance"]
-        answers["path"] = [gallery_paths[row] for row in answers["gallery"]]
+        answers["picture"] = [gallery_pictures[row] for row in answers["gallery"]]
         answers["caption"] = [
             f"{label}, camera {camera or '?'}, {near:.4f}"
             for label, camera, near in zip(answers["label"], answers["camera"], value, strict=True)
@@ -147,7 +147,7 @@ def ranked_lists(
         )
         pooled = f", the first of {asked['num_images']} pictures that were pooled" if asked["num_images"] > 1 else ""
         caption = f"{asked['label']}, camera {asked['camera'] or '?'}{pooled}: {found}"
-        lists.append(RankedList(query_paths[query], caption, answers))
+        lists.append(RankedList(query_pictures[query], caption, answers))
     return lists
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from workbench.data.inputs import BOX_COLUMNS, Input
+from workbench.data.boxes import Box
+from workbench.data.inputs import Input
 from workbench.models.embedder import Embedder
 from workbench.retrieval.calibration import Calibration
 from workbench.retrieval.embed_inputs import embed_inputs
@@ -229,7 +230,7 @@ def _table(
     columns: dict[str, pd.Series | np.ndarray] = {"path": _texts([one.name for one in inputs])}
     if any(one.box is not None for one in inputs):
         box_N4 = np.array([one.box or (np.nan,) * 4 for one in inputs], dtype=np.float64)
-        columns |= {name: box_N4[:, place] for place, name in enumerate(BOX_COLUMNS)}
+        columns |= {name: box_N4[:, place] for place, name in enumerate(Box._fields)}
     columns |= {"decision": _texts(decision_N), "probability": np.full(len(inputs), np.nan)}
     if gallery.about.get("calibration"):
         calibration = Calibration.from_dict(gallery.about["calibration"])

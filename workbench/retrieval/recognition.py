@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
 from workbench.data.catalog import Catalog
+from workbench.data.images import Picture
 from workbench.retrieval.baseline import chance_metrics
 from workbench.retrieval.few_shot import FewShotResult, evaluate_few_shot
 from workbench.retrieval.few_shot_protocol import FewShotProtocol, Shots
@@ -131,7 +131,7 @@ def collect_metrics(
 
 @dataclass(frozen=True)
 class Confusion:
-    """A frequent mistake with the files that show it.
+    """A frequent mistake with the pictures that show it.
 
     Attributes:
         label: the right label; predicted: what it was taken for.
@@ -144,9 +144,9 @@ class Confusion:
     predicted: str
     count: int
     share: float
-    query: Path
-    taken_for: Path
-    right: Path
+    query: Picture
+    taken_for: Picture
+    right: Picture
 
 
 def frequent_confusions(result: FewShotResult, references: Catalog, queries: Catalog, num: int) -> list[Confusion]:
@@ -158,12 +158,18 @@ def frequent_confusions(result: FewShotResult, references: Catalog, queries: Cat
         queries: the queries' rows.
         num: how many.
     """
-    reference_paths, query_paths = references.image_paths(), queries.image_paths()
+    reference_pictures, query_pictures = references.pictures(), queries.pictures()
     first_row = references.frame.reset_index().drop_duplicates("label").set_index("label")["index"]
     columns = ["label", "predicted", "count", "share", "query", "reference"]
     return [
         Confusion(
-            label, predicted, count, share, query_paths[query], reference_paths[row], reference_paths[first_row[label]]
+            label,
+            predicted,
+            count,
+            share,
+            query_pictures[query],
+            reference_pictures[row],
+            reference_pictures[first_row[label]],
         )
         for label, predicted, count, share, query, row in result.confusions.head(num)[columns].itertuples(
             index=False, name=None
@@ -206,16 +212,16 @@ def shots_curves(results: Mapping[str, Mapping[str, FewShotResult]], baseline: s
     return table.assign(label=table["series"])
 
 
-def examples(plan: RecognitionPlan, num_labels: int, num_images: int) -> list[tuple[str, Path]]:
-    """Captions and files of a few classes: for each class some references of every set, then some queries."""
+def examples(plan: RecognitionPlan, num_labels: int, num_images: int) -> list[tuple[str, Picture]]:
+    """Captions and pictures of a few classes: for each class some references of every set, then some queries."""
     labels = sorted(set(plan.queries.labels))
     chosen = [labels[round(place)] for place in np.linspace(0, len(labels) - 1, min(num_labels, len(labels)))]
     parts = {**plan.references, "query": plan.queries}
     return [
-        (f"{label}: {role}", path)
+        (f"{label}: {role}", picture)
         for label in chosen
         for role, part in parts.items()
-        for path in part.take(np.flatnonzero(part.labels == label)[:num_images]).image_paths()
+        for picture in part.take(np.flatnonzero(part.labels == label)[:num_images]).pictures()
     ]
 
 

@@ -4,10 +4,8 @@ Axes: D draws of the references, Q queries.
 """
 
 import difflib
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +14,7 @@ import pandas as pd
 from workbench.data.catalog import Catalog
 from workbench.data.corruption_kinds import KINDS
 from workbench.data.corruptions import FRAME_PX, Corruption, corrupt_image
-from workbench.data.images import decode_image, image_bytes
+from workbench.data.images import Picture, content_key, decode_image, image_bytes
 from workbench.models.embedder import Embedder
 from workbench.models.preprocessing import Preprocessing
 from workbench.retrieval.baseline import chance_metrics
@@ -186,19 +184,19 @@ def run_stress(
 
 
 def example_pictures(
-    path: Path, corruptions: Sequence[Corruption], preprocessing: Preprocessing
+    picture: Picture, corruptions: Sequence[Corruption], preprocessing: Preprocessing
 ) -> list[tuple[str, np.ndarray]]:
     """Captions and pictures, uint8 [H, W, 3], as a trunk sees them: of each kind the clean one, then each severity."""
-    content = image_bytes(path)
-    sha256 = hashlib.sha256(content).hexdigest()
+    content = image_bytes(picture.path)
+    key = content_key(content, picture.box)
     found: list[tuple[str, np.ndarray]] = []
     for before, one in zip([None, *corruptions], corruptions, strict=False):
-        image = decode_image(content, str(path), target_px=one.frame_px)
+        image = decode_image(content, str(picture), target_px=one.frame_px, box=picture.box)
         kind = KINDS[one.kind]
         if before is None or before.kind != one.kind:
             found.append((f"{kind.title}: clean", preprocessing.apply(image)))
         found.append(
-            (f"{kind.title}: {kind.say_briefly(one.severity)}", preprocessing.apply(corrupt_image(image, one, sha256)))
+            (f"{kind.title}: {kind.say_briefly(one.severity)}", preprocessing.apply(corrupt_image(image, one, key)))
         )
     return found
 
@@ -225,7 +223,7 @@ def _recognise(
     return Answers(
         value_DQ=result.hits[name],
         label_Q=result.hit_labels,
-        path_Q=queries.catalog.frame["path"].to_numpy(dtype=object)[result.hit_queries],
+        path_Q=queries.catalog.names()[result.hit_queries],
         quantity="accuracy@1",
         name=f"{name}/micro",
         chance=chance[f"chance/{name}/micro"].value,
@@ -239,7 +237,7 @@ def _identify(queries: Embedded, gallery: Embedded, protocol: ReidProtocol) -> A
     return Answers(
         value_DQ=counted["average_precision"].to_numpy(np.float64)[None],
         label_Q=counted["label"].to_numpy(dtype=object),
-        path_Q=queries.catalog.frame["path"].to_numpy(dtype=object)[counted.index],
+        path_Q=queries.catalog.names()[counted.index],
         quantity="mAP",
         name="mAP",
         chance=chance_identification(result, gallery.catalog)["chance/mAP"].value,

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from workbench.data.augment import Augmentation, augment_image
-from workbench.data.images import ImageError, load_image
+from workbench.data.images import ImageError, Picture, load_image
 from workbench.models.preprocessing import Preprocessing
 from workbench.training.distributed import is_joined
 from workbench.training.sampling import Sample, sample_rng
@@ -23,11 +23,12 @@ OVERSIZE = 1.15
 """Images wait for their augmentation this many times larger than the trunk sees them, so that a random crop of 70 to
 100 % of the area is scaled by little more than 1."""
 
-Render = Callable[[Path], np.ndarray]
+Source = Path | Picture
+Render = Callable[[Source], np.ndarray]
 
 
 def render_training(preprocessing: Preprocessing) -> Render:
-    """A function from a path to the picture before augmentation, uint8 [H, W, 3].
+    """A function from a path, or a box of a picture, to the picture before augmentation, uint8 [H, W, 3].
 
     Its sides are at most OVERSIZE times the trunk's, when the preprocessing squashes; its shorter side is, when it crops
     or pads and needs the aspect ratio.
@@ -35,8 +36,8 @@ def render_training(preprocessing: Preprocessing) -> Render:
     shorter = round(preprocessing.decode_px * OVERSIZE)
     height, width = (round(side * OVERSIZE) for side in preprocessing.image_size)
 
-    def render(path: Path) -> np.ndarray:
-        image = load_image(path, target_px=shorter)
+    def render(source: Source) -> np.ndarray:
+        image = load_image(source, target_px=shorter)
         if preprocessing.resize == "squash":
             size = min(image.width, width), min(image.height, height)
         else:
@@ -48,24 +49,24 @@ def render_training(preprocessing: Preprocessing) -> Render:
 
 
 def render_plain(preprocessing: Preprocessing) -> Render:
-    """A function from a path to the trunk's input, uint8 [H, W, 3], as every evaluation makes it."""
+    """A function from a path, or a box of a picture, to the trunk's input, uint8 [H, W, 3], as every evaluation makes it."""
 
-    def render(path: Path) -> np.ndarray:
-        return preprocessing.apply(load_image(path, target_px=preprocessing.decode_px))
+    def render(source: Source) -> np.ndarray:
+        return preprocessing.apply(load_image(source, target_px=preprocessing.decode_px))
 
     return render
 
 
 def read_images(
-    paths: list[Path], render: Render, memory_mib: int
+    sources: Sequence[Source], render: Render, memory_mib: int
 ) -> tuple[list[np.ndarray | None] | None, dict[int, str]]:
     """All images rendered, or None when they take more than `memory_mib`, and the reason of each that cannot be used.
 
     Every image is decoded once, in threads, also when it is not kept: what cannot be decoded is known before training.
 
     Args:
-        paths: of the images.
-        render: from a path to the picture.
+        sources: of the images.
+        render: from a source to the picture.
         memory_mib: what the pictures may take together; 0 keeps none.
 
     Returns:
@@ -75,14 +76,14 @@ def read_images(
     kept: list[np.ndarray | None] | None = [] if memory_mib else None
     num_bytes = 0
 
-    def attempt(path: Path) -> np.ndarray | str:
+    def attempt(source: Source) -> np.ndarray | str:
         try:
-            return render(path)
+            return render(source)
         except ImageError as error:
             return error.reason
 
     num_threads = os.cpu_count() or 1
-    waiting = iter(paths)
+    waiting = iter(sources)
     row = 0
     with ThreadPoolExecutor(num_threads, thread_name_prefix="decode") as pool:
         while part := list(islice(waiting, 64 * num_threads)):
@@ -104,24 +105,24 @@ class TrainingImages(Dataset[tuple[np.ndarray, int]]):
 
     def __init__(
         self,
-        paths: list[Path],
+        sources: Sequence[Source],
         label_N: np.ndarray,
         preprocessing: Preprocessing,
         augmentation: Augmentation | None,
         seed: int,
         kept: list[np.ndarray | None] | None,
     ) -> None:
-        self.paths, self.label_N, self.preprocessing = paths, label_N, preprocessing
+        self.sources, self.label_N, self.preprocessing = sources, label_N, preprocessing
         self.augmentation, self.seed, self.kept = augmentation, seed, kept
         self.render = render_training(preprocessing)
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.sources)
 
     def __getitem__(self, sample: Sample) -> tuple[np.ndarray, int]:
         row = sample[0]
         picture = self.kept[row] if self.kept is not None else None
-        image = Image.fromarray(picture if picture is not None else self.render(self.paths[row]))
+        image = Image.fromarray(picture if picture is not None else self.render(self.sources[row]))
         if self.augmentation is not None:
             height, width = self.preprocessing.image_size
             size = (width, height) if self.preprocessing.resize == "squash" else None
@@ -133,17 +134,21 @@ class PlainImages(Dataset[tuple[np.ndarray, int]]):
     """From a row to the trunk's input, uint8 [H, W, 3], and the image's class."""
 
     def __init__(
-        self, paths: list[Path], label_N: np.ndarray, preprocessing: Preprocessing, kept: list[np.ndarray | None] | None
+        self,
+        sources: Sequence[Source],
+        label_N: np.ndarray,
+        preprocessing: Preprocessing,
+        kept: list[np.ndarray | None] | None,
     ) -> None:
-        self.paths, self.label_N, self.kept = paths, label_N, kept
+        self.sources, self.label_N, self.kept = sources, label_N, kept
         self.render = render_plain(preprocessing)
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.sources)
 
     def __getitem__(self, row: int) -> tuple[np.ndarray, int]:
         picture = self.kept[row] if self.kept is not None else None
-        return (picture if picture is not None else self.render(self.paths[row])), int(self.label_N[row])
+        return (picture if picture is not None else self.render(self.sources[row])), int(self.label_N[row])
 
 
 class FrozenFeatures:

@@ -88,9 +88,9 @@ def prepare(
         raise ValueError(f"Training wants at least two classes; found {len(class_names)} among {len(train)} images.")
     domains = chosen.frame["domain"].to_numpy(dtype=str)
     sampler = _build_sampler(recipe, label_N, domains)
-    paths = chosen.image_paths()
+    pictures = chosen.pictures()
     training, references = (
-        TrainingImages(paths, label_N, preprocessing, augmentation, recipe.seed, kept)
+        TrainingImages(pictures, label_N, preprocessing, augmentation, recipe.seed, kept)
         for augmentation in (recipe.augmentation, None)
     )
     if val is None:
@@ -101,7 +101,7 @@ def prepare(
     check_quarantine(bad_val, len(asked))
     seen = asked.take(all_rows[~np.isin(all_rows, bad_val["row"].to_numpy())])
     label_V = np.searchsorted(class_names, seen.labels.astype(str)).astype(np.int64)
-    validation = PlainImages(seen.image_paths(), label_V, preprocessing, kept_val)
+    validation = PlainImages(seen.pictures(), label_V, preprocessing, kept_val)
     quarantine = pd.concat([bad, bad_val], ignore_index=True)
     return Prepared(class_names, sampler, training, references, validation, seen, label_V, quarantine)
 
@@ -228,10 +228,10 @@ def _read(
     listed = [item for item in known or [] if item[0] == part]
     if known is not None and not recipe.memory_mib:
         return None, _table(listed)
-    all_paths = catalog.image_paths()
-    kept, failures = read_images([all_paths[row] for row in rows], render, recipe.memory_mib)
-    names = catalog.frame["path"]
-    found = [[part, int(rows[number]), str(names[rows[number]]), reason] for number, reason in sorted(failures.items())]
+    asked = catalog.take(rows)
+    kept, failures = read_images(asked.pictures(), render, recipe.memory_mib)
+    names = asked.names()
+    found = [[part, int(rows[number]), str(names[number]), reason] for number, reason in sorted(failures.items())]
     if known is not None and [item[1] for item in found] != [item[1] for item in listed]:
         raise ValueError(
             f"Images of the {part} set have changed since this training began: {len(listed)} could not be decoded then, "

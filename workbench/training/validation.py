@@ -107,7 +107,7 @@ def per_image_table(
             pd.DataFrame(
                 {
                     "step": step,
-                    "path": catalog.frame["path"],
+                    "path": catalog.names(),
                     "label": label,
                     "predicted": names,
                     "correct": names == label,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from workbench.data.card import Card, card_error, check_keys
-from workbench.data.readers.listing import LayoutError, check_listed, check_paths, few, text_column
+from workbench.data.readers.fields import read_lines, read_text
+from workbench.data.readers.listing import LayoutError, check_listed, check_paths, few
 
 PHOTOGRAPH_SPLITS = ("train", "val", "test")
 _COLUMNS = {
@@ -77,24 +78,15 @@ def read_descriptions(root: Path) -> dict[str, str]:
             wanted = f"{label}_description.txt".lower().replace("-", "_")
             near = [file for file in sorted(path.parent.iterdir()) if file.name.lower().replace("-", "_") == wanted]
             path = near[0] if near else path
-        text = _read_text(path).strip() if path.is_file() else ""
+        text = read_text(path).strip() if path.is_file() else ""
         if text:
             descriptions[label] = text
     return descriptions
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise LayoutError(f"{path} is not UTF-8 text: {error}. Download it again.") from error
-    except OSError as error:
-        raise LayoutError(f"Cannot read {path}: {error.strerror}.") from error
-
-
 def _read_classes(root: Path) -> pd.DataFrame:
     path = root / "classes.csv"
-    text = _read_text(path)
+    text = read_text(path)
     try:
         table = pd.read_csv(io.StringIO(text), dtype="str", keep_default_na=False, skipinitialspace=True)
     except ValueError as error:
@@ -115,13 +107,12 @@ def _read_classes(root: Path) -> pd.DataFrame:
 
 def _read_list(root: Path, split: str, classes: pd.DataFrame) -> pd.DataFrame:
     name = f"{split}.txt"
-    lines = text_column(_read_text(root / name).splitlines(), f"lines of {name}")
-    lines = lines[lines.str.strip() != ""]
+    lines = read_lines(root / name)
     fields = lines.str.strip().str.extract(r"^(?P<path>.*\S)\s*,\s*(?P<class_id>[0-9]+)\s*,\s*(?P<group_id>[0-9]+)$")
     bad = lines[fields["path"].isna()]
     if len(bad):
         raise LayoutError(
-            f"{root / name}, line {bad.index[0] + 1}: wanted 'path, class id, coarse class id', found "
+            f"{root / name}, line {bad.index[0]}: wanted 'path, class id, coarse class id', found "
             f"{bad.iloc[0]!r} ({len(bad)} such lines)."
         )
     known = classes.set_index("class_id")[["label", "group", "group_id"]].rename(columns={"group_id": "wanted_id"})
@@ -129,13 +120,13 @@ def _read_list(root: Path, split: str, classes: pd.DataFrame) -> pd.DataFrame:
     unknown = fields[fields["label"].isna()]
     if len(unknown):
         raise LayoutError(
-            f"{root / name}, line {unknown.index[0] + 1}: the class id {unknown['class_id'].iloc[0]} is not in "
+            f"{root / name}, line {unknown.index[0]}: the class id {unknown['class_id'].iloc[0]} is not in "
             f"classes.csv ({len(unknown)} such lines)."
         )
     differing = fields[fields["group_id"] != fields["wanted_id"]]
     if len(differing):
         warnings.warn(
-            f"{root / name}, line {differing.index[0] + 1}: the coarse id differs from the one in classes.csv, which "
+            f"{root / name}, line {differing.index[0]}: the coarse id differs from the one in classes.csv, which "
             f"is used ({len(differing)} such lines).",
             stacklevel=2,
         )

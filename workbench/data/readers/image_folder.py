@@ -56,7 +56,7 @@ def read(root: Path, card: Card) -> pd.DataFrame:
         if not classes:
             raise LayoutError(f"{base} is empty. Wanted: one folder a class, with pictures in it.")
         for label in classes:
-            found = _pictures_below(root, f"{prefix}{label}")
+            found = pictures_below(root, f"{prefix}{label}")
             if not found:
                 raise LayoutError(f"The class folder {base / label} has no picture. Fill or remove it.")
             paths += found
@@ -92,7 +92,12 @@ def _split_folders(card: Card) -> dict[str, str]:
     return folders
 
 
-def _pictures_below(root: Path, class_folder: str) -> list[str]:
+def pictures_below(root: Path, class_folder: str) -> list[str]:
+    """The pictures in a folder of the set and in those below it: paths relative to `root`, sorted.
+
+    Raises:
+        LayoutError: files that are neither pictures nor notes, links that leave `root`.
+    """
     pictures: list[str] = []
     unknown: list[str] = []
     folders = [class_folder]

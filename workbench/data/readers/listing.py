@@ -1,7 +1,9 @@
 """Listing folders of images, safely: what is there, what is missing, and which links lead astray."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import pandas as pd
@@ -10,8 +12,38 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".g
 _DEBRIS = ("thumbs.db", "desktop.ini")
 
 
+_watching: ContextVar[dict[str, tuple[int, int]] | None] = ContextVar("_watching", default=None)
+
+
 class LayoutError(ValueError):
     """Files that are not laid out as the reader wants them; the message says what was wanted and what was found."""
+
+
+@contextmanager
+def watched() -> Iterator[dict[str, tuple[int, int]]]:
+    """What is listed or read in the block, by path, with its state (see `state_of`) just before; filled as the block goes on."""
+    places: dict[str, tuple[int, int]] = {}
+    token = _watching.set(places)
+    try:
+        yield places
+    finally:
+        _watching.reset(token)
+
+
+def note(path: Path) -> None:
+    """Tells `watched`, where it is on, that the folder or file is about to be listed or read; every reader does so first."""
+    places = _watching.get()
+    if places is not None:
+        places.setdefault(str(path), state_of(str(path)))
+
+
+def state_of(name: str) -> tuple[int, int]:
+    """Time of the last change, ns, and size of a file or folder, links followed; (-1, -1) where there is none."""
+    try:
+        state = os.stat(name)
+    except OSError:
+        return -1, -1
+    return state.st_mtime_ns, state.st_size
 
 
 def scan(folder: Path, root: Path) -> tuple[list[str], list[str]]:
@@ -22,6 +54,7 @@ def scan(folder: Path, root: Path) -> tuple[list[str], list[str]]:
     Raises:
         LayoutError: the folder cannot be read; a link is broken, leads out of `root`, or back to a folder above it.
     """
+    note(folder)
     files: list[str] = []
     folders: list[str] = []
     try:
@@ -68,15 +101,38 @@ def check_paths(paths: Sequence[str]) -> None:
         )
 
 
+def check_plain(paths: Sequence[str], listed_in: str) -> None:
+    """Returns nothing when no path has empty parts or `.` in it: `./a.jpg` and `a.jpg` would be two images.
+
+    Raises:
+        LayoutError: names the first few that have.
+    """
+    column = pd.Series(paths, dtype="str").drop_duplicates()
+    odd = column[column.str.contains(r"(?:^|/)\.(?:/|$)|//|/$", regex=True)]
+    if len(odd):
+        raise LayoutError(
+            f"{len(odd)} paths in {listed_in} have parts that say nothing: {few(list(odd))}. Wanted: a/b.jpg."
+        )
+
+
 def check_listed(root: Path, paths: Sequence[str], listed_in: str) -> None:
     """Returns nothing when every listed file is there. Folders are listed once each: no look at single files.
 
     Raises:
-        LayoutError: a path leaves `root`; files are missing (the first few are named).
+        LayoutError: a path leaves `root`, by itself or through a link; files are missing (the first few are named).
     """
     check_paths(paths)
     there: set[str] = set()
-    for parent in sorted({path.rpartition("/")[0] for path in paths}):
+    parents = sorted({path.rpartition("/")[0] for path in paths})
+    above = {
+        "/".join(parts[:depth])
+        for parts in (parent.split("/") for parent in parents)
+        for depth in range(1, 1 + len(parts))
+    }
+    for name in sorted(above - {""}):
+        if os.path.islink(f"{root}/{name}"):
+            check_link(root / name, root)
+    for parent in parents:
         folder = root / parent
         if folder.is_dir():
             prefix = f"{parent}/" if parent else ""

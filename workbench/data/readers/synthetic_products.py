@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from workbench.data.card import Card
-from workbench.data.readers.listing import LayoutError, check_listed
+from workbench.data.readers.listing import LayoutError, check_listed, note
 
 _COLUMNS = ["path", "label", "split", "camera", "group", "domain"]
 
@@ -26,6 +26,7 @@ def read(root: Path, card: Card) -> pd.DataFrame:
     """
     table = root / "catalog.csv"
     advice = f"Remove the folder {root}; it is drawn anew."
+    note(table)
     try:
         frame = pd.read_csv(table, dtype="str", keep_default_na=False, encoding="utf-8")
     except (OSError, ValueError) as error:
