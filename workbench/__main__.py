@@ -10,6 +10,7 @@ from pathlib import Path
 
 from workbench.headless.batch import expand_sweeps, resume_run, run_many
 from workbench.headless.index import duration, headline, write_index
+from workbench.headless.recipe_table import Plan, compare_recipes
 from workbench.headless.study import study
 from workbench.retrieval.command_options import add_options, positive
 from workbench.runs.parameters import ParameterError
@@ -67,6 +68,32 @@ def _study(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise Refusal(str(error)) from error
     return 0 if all(read_record(folder)["status"] == "ok" for folder in folders) else 1
+
+
+def _recipes(options: argparse.Namespace) -> int:
+    sizes = {"num_steps": options.steps, "base_steps": options.base_steps}
+    given = {name: value for name, value in sizes.items() if value is not None}
+    plan = Plan(
+        options.data, tuple(options.recipes), options.trunk, tuple(options.seeds), tuple(options.rate_factors), **given
+    )
+    try:
+        folders = compare_recipes(plan, jobs=options.jobs, out=options.out, deadline_s=options.deadline)
+    except ValueError as error:
+        raise Refusal(str(error)) from error
+    records = [read_record(folder) for folder in folders]
+    compared = bool(records) and records[-1]["notebook"] == "07_compare_runs"
+    return 0 if compared and all(record["status"] == "ok" for record in records) else 1
+
+
+def _tour(options: argparse.Namespace) -> int:
+    from workbench.headless.tour import take_tour
+
+    try:
+        for picture in take_tour(options.out or outputs_folder(), find_root() / ".github" / "tour"):
+            print(picture)
+    except (ValueError, RuntimeError) as error:
+        raise Refusal(str(error)) from error
+    return 0
 
 
 def _resume(options: argparse.Namespace) -> int:
@@ -134,7 +161,39 @@ def _data_check(options: argparse.Namespace) -> int:
     for name, splits in catalog.missing_splits.items():
         if splits:
             print(f"{name}: not among the files: {', '.join(splits)}")
+    for note in catalog.notes:
+        print(f"note: {note}")
+    for name, card in catalog.cards.items():
+        for issue in card.known_issues:
+            print(f"known issue of {name}: {issue}")
     print(f"{len(catalog)} images, fingerprint {catalog.fingerprint}")
+    return 0
+
+
+def _data_fetch(options: argparse.Namespace) -> int:
+    from workbench.data.card import CardError, read_card
+    from workbench.data.download import FetchRefused, fetch_set
+
+    def say(line: str) -> None:
+        print(f"{options.name}: {line}", flush=True)
+
+    try:
+        folder = fetch_set(read_card(options.name), options.to, options.unchecked, say)
+    except (CardError, FetchRefused) as error:
+        raise Refusal(str(error)) from error
+    print(folder)
+    return 0
+
+
+def _data_draft(options: argparse.Namespace) -> int:
+    from workbench.data.draft_card import draft_folder
+
+    try:
+        written = draft_folder(options.folder, options.out, options.measure)
+    except (FileExistsError, ValueError) as error:
+        raise Refusal(str(error)) from error
+    for path in written:
+        print(path)
     return 0
 
 
@@ -228,20 +287,40 @@ def _build_parser() -> argparse.ArgumentParser:
     walk = add("study", _study, "run the notebooks of the study, one after the other")
     walk.add_argument("--data", nargs="+", required=True, metavar="NAME", help="names or paths of data cards")
     walk.add_argument("--smoke", action="store_true", help="small and quick")
+    recipes = add("recipes", _recipes, "compare recipes fairly: one trunk, rates chosen on a grid, several seeds")
+    recipes.add_argument("recipes", nargs="+", metavar="RECIPE", help="recipes of notebook 02")
+    recipes.add_argument("--data", required=True, metavar="NAME", help="name or path of a data card")
+    recipes.add_argument(
+        "--trunk", default="timm:test_resnet", metavar="TRUNK", help="trained here from random weights"
+    )
+    recipes.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
+    recipes.add_argument("--rate-factors", nargs="+", type=positive(float), default=[1.0, 10.0], metavar="X")
+    recipes.add_argument("--steps", type=positive(int), metavar="N", help="of each recipe")
+    recipes.add_argument("--base-steps", type=positive(int), metavar="N", help="of the trunk's own training")
+    recipes.add_argument("--jobs", type=positive(int), default=1, metavar="N", help="how many run at once (1)")
     resume = add("resume", _resume, "run a notebook again in the folder of a run that did not end well")
     resume.add_argument("run", metavar="RUN", help="a run's folder, or a part of its name")
-    for child in (run, walk, resume):
+    for child in (run, walk, recipes, resume):
         child.add_argument("--deadline", type=positive(float), metavar="S", help="seconds that each run may take")
+    tour = add("tour", _tour, "take the pictures of the README's tour from the latest runs")
     runs = add("runs", _runs, "list the runs, newest first, and write index.html")
     report = add("report", _report, "render a run, or a notebook saved with its outputs, as one HTML file")
     report.add_argument("target", metavar="NOTEBOOK|RUN")
-    for child in (run, walk, resume, runs, report):
+    for child in (run, walk, recipes, resume, tour, runs, report):
         child.add_argument("--out", type=Path, metavar="DIR", help="the folder of the runs (outputs/)")
     data = commands.add_parser("data", help="the data sets").add_subparsers(required=True, metavar="COMMAND")
     add("list", _data_list, "list the data cards", data)
     check = add("check", _data_check, "hold the files of a set against its card", data)
     check.add_argument("name", metavar="NAME")
     check.add_argument("--data-root", type=Path, metavar="DIR", help="where the set lies")
+    get = add("fetch", _data_fetch, "download a set that is given out freely, or say how to come by it", data)
+    get.add_argument("name", metavar="NAME")
+    get.add_argument("--to", type=Path, metavar="DIR", help="DIR/NAME will hold it ($WORKBENCH_DATA, else data/)")
+    get.add_argument("--unchecked", action="store_true", help="take an archive whose sha256 the card does not know")
+    draft = add("draft", _data_draft, "write a draft card, and Croissant metadata, for a folder of your own", data)
+    draft.add_argument("folder", type=Path, metavar="FOLDER", help="class folders, or split folders with these in them")
+    draft.add_argument("--out", type=Path, metavar="CARD", help="the card to write (FOLDER's name, .md, here)")
+    draft.add_argument("--measure", action="store_true", help="decode every picture: sizes, blur, identical files")
     models = commands.add_parser("models", help="the trunks").add_subparsers(required=True, metavar="COMMAND")
     fetch = add("fetch", _models_fetch, "download a trunk's weights into the library's own cache", models)
     fetch.add_argument("trunk", metavar="TRUNK")

@@ -2,9 +2,7 @@
 
 import io
 import json
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import pytest
 from IPython.display import HTML
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, sync_playwright
+from playwright.sync_api import Page
 
 from workbench.report import figures, pictures
 from workbench.report.cells import PLOTLY_MIMETYPE
@@ -30,49 +28,6 @@ HOSTILE = "<img src=x onerror=window.hacked=1>"
 PAPER_WIDTH_PX = (210 - 2 * 14) / 25.4 * 96
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("NO BROWSER: reports were not looked at. Install a Chromium (Debian: apt install chromium).")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--enable-unsafe-swiftshader", "--disable-dev-shm-usage"]
-        )
-        yield started
-        started.close()
-
-
-@dataclass
-class Opened:
-    """A page, with what it said and what it asked for."""
-
-    page: Page
-    context: BrowserContext
-    errors: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-
-
-def _open(browser: Browser, report: Path, **options: Any) -> Opened:
-    context = browser.new_context(**({"viewport": {"width": 1200, "height": 900}} | options))
-    opened = Opened(context.new_page(), context)
-
-    def cut(route: Route, request: Request) -> None:
-        if request.url == report.as_uri():
-            route.continue_()
-        else:
-            opened.requests.append(request.url)
-            route.abort()
-
-    opened.page.route("**/*", cut)
-    opened.page.on("console", lambda said: opened.errors.append(said.text) if said.type == "error" else None)
-    opened.page.on("pageerror", lambda error: opened.errors.append(str(error)))
-    opened.page.goto(report.as_uri())
-    if options.get("java_script_enabled", True):
-        opened.page.wait_for_function("document.documentElement.dataset.plots === 'drawn'", timeout=60_000)
-    return opened
-
-
 def _shown(figure: go.Figure) -> nbformat.NotebookNode:
     bundle = {PLOTLY_MIMETYPE: json.loads(figure.to_json())}
     return new_code_cell("draw()", outputs=[new_output("display_data", bundle)], execution_count=1)
@@ -83,9 +38,16 @@ def _html(output: HTML | str) -> nbformat.NotebookNode:
     return new_code_cell("show()", outputs=[new_output("display_data", {"text/html": text})], execution_count=1)
 
 
-def _written(cells: list[nbformat.NotebookNode], folder: Path) -> Path:
+def _log() -> nbformat.NotebookNode:
+    lines = "\n".join(f"\x1b[31mline {number}\x1b[0m \x1b[38;5;241m{'wide ' * 40}\x1b[39m" for number in range(60))
+    code = f"print({'a_name + ' * 40}0)  # a comment"
+    return new_code_cell(code, outputs=[new_output("stream", name="stdout", text=lines)], execution_count=1)
+
+
+def _written(cells: list[nbformat.NotebookNode], folder: Path, name: str = "milk") -> Path:
     nbformat.write(new_notebook(cells=cells), folder / "notebook.ipynb")
-    write_report(folder / "notebook.ipynb", folder / "report.html", {"status": "ok", "notebook": "03", "seconds": 3})
+    record = {"status": "ok", "notebook": "03", "seconds": 3, "parameters": {"data": name, "embedder": name}}
+    write_report(folder / "notebook.ipynb", folder / "report.html", record)
     return folder / "report.html"
 
 
@@ -113,10 +75,15 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cells = [
         new_markdown_cell("# How good is it?\n\nA question."),
         *(new_markdown_cell(f"## Section {number}") for number in (1, 2, 3)),
+        new_markdown_cell(
+            f"A [link](#section-2), `code`.\n\n    {'python -m workbench ' * 9}\n\n| {'a | ' * 30}\n|{'-|' * 30}"
+        ),
         *map(_shown, _all_figures("milk")),
         _html(pictures.picture_sheet([picture] * 12)),
         _html(pictures.pair_sheet([pair] * 3)),
         _html(pictures.table(wide, caption="Wide, n = 1")),
+        _html(wide.to_html()),
+        _log(),
         _html(pictures.summary_box("How good?", "62 %", "1 shot", {"chance": "1 %"})),
     ]
     return _written(cells, tmp_path_factory.mktemp("report"))
@@ -132,19 +99,18 @@ def _num_coloured(pixels: np.ndarray) -> int:
     return int((pixels.max(axis=2).astype(int) - pixels.min(axis=2) > 60).sum())
 
 
-def test_every_figure_is_drawn_without_a_request_or_an_error(browser: Browser, report: Path) -> None:
-    opened = _open(browser, report)
+def test_every_figure_is_drawn_without_a_request_or_an_error(open_file: Callable[..., Any], report: Path) -> None:
+    opened = open_file(report)
     assert opened.page.locator(".plot-area[data-drawn]").count() == 6
     for index in range(6):
         assert _num_coloured(_pixels(opened.page, index)) > 100, f"figure {index} is blank"
     assert opened.page.locator(".plot-area canvas").count() > 0
     assert opened.requests == []
     assert opened.errors == []
-    opened.context.close()
 
 
-def test_nothing_offers_to_share_the_data(browser: Browser, report: Path) -> None:
-    opened = _open(browser, report)
+def test_nothing_offers_to_share_the_data(open_file: Callable[..., Any], report: Path) -> None:
+    opened = open_file(report)
     opened.page.locator(".plot-area").first.hover()
     titles = opened.page.locator(".modebar-btn").evaluate_all(
         "buttons => buttons.map(button => button.dataset.title || button.getAttribute('aria-label') || '')"
@@ -153,21 +119,19 @@ def test_nothing_offers_to_share_the_data(browser: Browser, report: Path) -> Non
     assert not [
         title for title in titles if any(word in title.lower() for word in ("share", "cloud", "studio", "edit"))
     ]
-    opened.context.close()
 
 
-def test_code_is_folded_until_asked_for_even_without_script(browser: Browser, report: Path) -> None:
-    opened = _open(browser, report, java_script_enabled=False)
+def test_code_is_folded_until_asked_for_even_without_script(open_file: Callable[..., Any], report: Path) -> None:
+    opened = open_file(report, java_script_enabled=False)
     code = opened.page.locator(".jp-InputArea-editor").first
     assert not code.is_visible()
     opened.page.get_by_label("Show code").check()
     assert code.is_visible()
     opened.page.get_by_label("Show code").uncheck()
     assert not code.is_visible()
-    opened.context.close()
 
 
-def test_hostile_names_do_nothing(browser: Browser, tmp_path: Path) -> None:
+def test_hostile_names_do_nothing(open_file: Callable[..., Any], tmp_path: Path) -> None:
     picture = Image.new("RGB", (40, 40))
     pair = pictures.ConfusedPair(picture, picture, picture, HOSTILE, HOSTILE, HOSTILE, HOSTILE)
     raw = f"{HOSTILE}<details open ontoggle='window.hacked=2'><summary>a</summary></details><script>window.hacked=3</script>"
@@ -183,7 +147,7 @@ def test_hostile_names_do_nothing(browser: Browser, tmp_path: Path) -> None:
         new_code_cell("1", outputs=[new_output("display_data", {"text/markdown": raw})], execution_count=1),
         new_code_cell("2", outputs=[new_output("stream", name="stdout", text=raw)], execution_count=1),
     ]
-    opened = _open(browser, _written(cells, tmp_path))
+    opened = open_file(_written(cells, tmp_path, HOSTILE))
     assert opened.page.locator(".plot-area[data-drawn]").count() == 6
     opened.page.evaluate(
         "Plotly.Fx.hover(document.querySelectorAll('.plot-area')[1], [{curveNumber: 0, pointNumber: 0}])"
@@ -195,11 +159,10 @@ def test_hostile_names_do_nothing(browser: Browser, tmp_path: Path) -> None:
     assert opened.requests == []
     # The policy itself stopped the handlers that were left in place.
     assert any("inline event handler" in error for error in opened.errors)
-    opened.context.close()
 
 
-def test_plots_fit_the_paper_and_come_back(browser: Browser, report: Path) -> None:
-    opened = _open(browser, report, color_scheme="dark")
+def test_plots_fit_the_paper_and_come_back(open_file: Callable[..., Any], report: Path) -> None:
+    opened = open_file(report, color_scheme="dark")
     opened.page.evaluate(
         """() => {
           window.printed = [];
@@ -219,11 +182,10 @@ def test_plots_fit_the_paper_and_come_back(browser: Browser, report: Path) -> No
         assert 600 < width <= PAPER_WIDTH_PX
         assert colour == "#1f2328"
     opened.page.wait_for_function(f"JSON.stringify({screen}) === '{before}'.replaceAll(' ', '')")
-    opened.context.close()
 
 
-def test_dark_and_light_follow_the_reader(browser: Browser, report: Path) -> None:
-    opened = _open(browser, report, color_scheme="dark")
+def test_dark_and_light_follow_the_reader(open_file: Callable[..., Any], report: Path) -> None:
+    opened = open_file(report, color_scheme="dark")
     ground = "getComputedStyle(document.body).backgroundColor"
     text = "document.querySelector('.plot-area')._fullLayout.font.color"
     assert opened.page.evaluate(ground) == "rgb(22, 25, 30)"
@@ -233,12 +195,15 @@ def test_dark_and_light_follow_the_reader(browser: Browser, report: Path) -> Non
     opened.page.wait_for_function(f"{text} === '#1f2328'")
     assert opened.page.evaluate(ground) == "rgb(255, 255, 255)"
     assert np.median(_pixels(opened.page, 1)) > 230
-    opened.context.close()
 
 
-def test_phone_scrolls_down_and_never_sideways(browser: Browser, report: Path) -> None:
-    opened = _open(browser, report, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
-    assert opened.page.evaluate("document.documentElement.scrollWidth") == 390
+def test_phone_scrolls_down_and_never_sideways(open_file: Callable[..., Any], report: Path) -> None:
+    opened = open_file(report, viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
+    assert opened.page.evaluate("document.documentElement.scrollWidth") == 360
+    opened.page.get_by_label("Show code").check()
+    for folded in opened.page.locator("summary").all():
+        folded.click()
+    assert opened.page.evaluate("document.documentElement.scrollWidth") == 360
     for index in range(6):
         assert _num_coloured(_pixels(opened.page, index)) > 100, f"figure {index} is blank"
     clipped = opened.page.evaluate(
@@ -249,4 +214,91 @@ def test_phone_scrolls_down_and_never_sideways(browser: Browser, report: Path) -
         })"""
     )
     assert clipped == []
-    opened.context.close()
+    assert opened.errors == []
+
+
+def test_summary_stands_first_and_is_linked_from_its_old_place(open_file: Callable[..., Any], report: Path) -> None:
+    page = open_file(report).page
+    summary, first = page.locator("#summary").bounding_box(), page.locator("main .jp-Cell").first.bounding_box()
+    title = page.locator("h1").bounding_box()
+    assert title["y"] + title["height"] <= summary["y"]
+    assert summary["y"] + summary["height"] < min(900, first["y"])
+    assert page.locator(".wb-answer").count() == 0
+    page.get_by_role("link", name="The answer stands at the top").click()
+    page.wait_for_function("document.querySelector('#summary').getBoundingClientRect().top >= 0")
+
+
+def test_keyboard_reaches_everything_in_order(open_file: Callable[..., Any], report: Path) -> None:
+    page = open_file(report).page
+    focused = "document.activeElement.textContent.trim().slice(0, 40) || document.activeElement.id"
+    page.keyboard.press("Tab")
+    assert page.evaluate(focused) == "Skip to the content"
+    assert page.locator(".skip-link").bounding_box()["x"] >= 0
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "content"
+    seen = []
+    for _ in range(3):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate(focused))
+        width = page.evaluate("parseFloat(getComputedStyle(document.activeElement).outlineWidth)")
+        assert width >= 2, f"nothing shows that {seen[-1]} has the focus"
+    assert seen == ["Parameters", "Contents", "show-code"]
+    code = page.locator(".jp-InputArea-editor").first
+    page.locator("#show-code").focus()
+    page.keyboard.press("Space")
+    assert code.is_visible()
+    page.locator("summary", has_text="Parameters").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("table.facts").first.is_visible()
+
+
+def test_pictures_and_figures_have_words(open_file: Callable[..., Any], report: Path) -> None:
+    page = open_file(report).page
+    assert page.locator("img:not([alt]), img[alt='']").count() == 0
+    assert page.get_by_role("img", name="WebGL").count() == 1
+    figure = page.get_by_role("figure", name="WebGL")
+    notes = page.locator(f"#{figure.get_attribute('aria-describedby')}").text_content()
+    assert notes == "x axis: x; y axis: y."
+
+
+def test_axe_finds_nothing_serious_in_a_report(
+    open_file: Callable[..., Any], violations: Callable[[Page], list[str]], report: Path
+) -> None:
+    page = open_file(report, color_scheme="light").page
+    page.get_by_label("Show code").check()
+    for folded in page.locator("summary").all():
+        folded.click()
+    assert violations(page) == []
+    page.emulate_media(color_scheme="dark")
+    assert violations(page) == []
+
+
+def test_axe_finds_nothing_serious_in_the_report_of_a_failure(
+    open_file: Callable[..., Any], violations: Callable[[Page], list[str]], tmp_path: Path
+) -> None:
+    failing = new_code_cell("1 / 0", execution_count=1)
+    trace = ["\x1b[31mZeroDivisionError\x1b[39m: \x1b[38;5;28mby zero\x1b[39m"]
+    failing.outputs = [new_output("error", ename="ZeroDivisionError", evalue="by zero", traceback=trace)]
+    nbformat.write(new_notebook(cells=[failing, new_code_cell("never()")]), tmp_path / "output.ipynb")
+    lines = "".join(f"\x1b[32mstep {number}\x1b[0m <b>{'x' * 300}\n" for number in range(99))
+    (tmp_path / "stdout.log").write_text(lines)
+    write_report(tmp_path / "output.ipynb", tmp_path / "report.html", {"status": "failed"})
+    page = open_file(tmp_path / "report.html", color_scheme="light", viewport={"width": 360, "height": 740}).page
+    for folded in page.locator("summary").all():
+        folded.click()
+    assert "step 98 <b>x" in (page.locator(".log-end pre").text_content() or "")
+    assert page.locator(".log-end b").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    assert violations(page) == []
+    page.emulate_media(color_scheme="dark")
+    assert violations(page) == []
+
+
+def test_axe_sees_what_is_wrong(
+    open_file: Callable[..., Any], violations: Callable[[Page], list[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "bad.html").write_text(
+        "<html lang=en><title>t</title><main><h1>h</h1><img src=data:,><p style='color:#ccc;background:#fff'>grey</p></main>"
+    )
+    rules = [line.split(":")[0] for line in violations(open_file(tmp_path / "bad.html").page)]
+    assert sorted(rules) == ["color-contrast", "image-alt"]

@@ -3,10 +3,13 @@ import math
 from typing import Any
 
 import numpy as np
+from bs4 import BeautifulSoup
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from workbench.report.cells import PLOTLY_MIMETYPE, contain, escape_json, prepare_cells
+from workbench.report.pictures import summary_box
+from workbench.report.summary import Summary
 
 
 def _ran(source: str, *outputs: NotebookNode, count: int = 1, **metadata: Any) -> NotebookNode:
@@ -54,17 +57,23 @@ def test_foreign_html_is_closed_and_cannot_act_on_the_page() -> None:
 
 def test_plot_becomes_caption_and_data() -> None:
     title = {"text": "<b>A &lt;b&gt; B</b>", "subtitle": {"text": "n = 3,<br>micro"}}
-    figure = {"data": [{"y": [1]}], "layout": {"title": title, "margin": {"t": 128}, "height": 500}}
+    traces = [{"y": [1], "name": "a&amp;b"}, {"y": [2], "name": "a&amp;b"}, {"name": "c"}, {"y": [3]}]
+    layout = {"title": title, "margin": {"t": 128}, "height": 500, "xaxis": {"title": {"text": "&lt;shots&gt; (log)"}}}
+    figure = {"data": traces, "layout": layout}
     notebook = new_notebook(cells=[_ran("f", new_output("display_data", {PLOTLY_MIMETYPE: figure, "text/html": "no"}))])
     page = prepare_cells(notebook)
     (output,) = notebook.cells[0].outputs
     text = output.data["text/html"]
     assert page.num_plots == 1
     assert list(output.data) == ["text/html"]
-    assert "<b>A &lt;b&gt; B</b><span>n = 3, micro</span>" in text
-    assert 'role="img" aria-label="A &lt;b&gt; B" style="min-height:400px"' in text
+    assert '<b id="figure-1">A &lt;b&gt; B</b>' in text
+    notes = '<span>n = 3, micro</span><span class="unseen">x axis: &lt;shots&gt; (log); series: a&amp;b, c.</span>'
+    assert f'<div id="figure-1-notes">{notes}</div>' in text
+    assert '<figure class="plot" aria-labelledby="figure-1" aria-describedby="figure-1-notes">' in text
+    assert '<div class="plot-area" style="min-height:400px"></div>' in text
     data = json.loads(text.split('<script type="application/json">')[1].split("</script>")[0])
-    assert data == {"data": [{"y": [1]}], "layout": {"margin": {"t": 28}, "height": 400}}
+    assert data["data"] == traces
+    assert data["layout"] == {"margin": {"t": 28}, "height": 400, "xaxis": layout["xaxis"]}
 
 
 def test_streams_are_joined_and_progress_lines_keep_their_last_state() -> None:
@@ -114,3 +123,25 @@ def test_widgets_and_scripts_leave_a_line() -> None:
     assert "A script in this output was left out" in script
     assert "alert" not in script
     assert markdown.strip() == "<p><strong>bold</strong></p>"
+
+
+def test_tables_get_a_frame_that_scrolls_unless_they_have_one() -> None:
+    framed = '<div class="wb-scroll"><table></table></div>'
+    inner = "<table><tr><td><table></table></td></tr></table>"
+    soup = BeautifulSoup(contain(f"{framed}{inner}"), "html.parser")
+    (frame,) = soup.select(".table-frame")
+    assert frame["tabindex"] == "0"
+    assert len(frame.select("table")) == 2
+    assert soup.select(".wb-scroll .table-frame") == []
+
+
+def test_cells_are_counted_and_the_last_answer_is_lifted() -> None:
+    boxes = [new_output("display_data", {"text/html": summary_box(name, "1", "p").data}) for name in ("a", "b")]
+    notebook = new_notebook(cells=[_ran("x", *boxes), new_markdown_cell("m"), new_code_cell(""), new_code_cell("y")])
+    page = prepare_cells(notebook)
+    assert (page.num_code_cells, page.num_begun, page.executed) == (2, 1, True)
+    assert page.summary == Summary("b", "1", "p")
+    first, last = (output.data["text/html"] for output in notebook.cells[0].outputs)
+    assert 'wb-answer"' in first
+    assert 'wb-answer"' not in last
+    assert 'href="#summary"' in last

@@ -1,5 +1,6 @@
 import base64
 import gzip
+import json
 import re
 import subprocess
 import sys
@@ -7,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import plotly.offline
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from workbench.report import figures
 from workbench.report.cells import PLOTLY_MIMETYPE
 from workbench.report.html import write_report
+from workbench.report.pictures import picture_sheet, summary_box
+from workbench.runs.metrics import add_metrics
 
 RECORD: dict[str, Any] = {
     "status": "ok",
@@ -87,9 +92,11 @@ def test_failed_run_names_its_error_and_its_cell(tmp_path: Path) -> None:
     cells = [failing, new_code_cell("never()")]
     error = {"type": "ZeroDivisionError", "message": "<i>by zero</i>", "cell": 0}
     soup = _report(tmp_path, cells, {**RECORD, "status": "failed", "error": error})
-    assert _text(soup, ".error-box b") == "This run failed in code cell 1. Its numbers are not complete."
+    assert _text(soup, ".error-box h2") == "This run failed in code cell 1. Its numbers are not complete."
     assert _text(soup, ".error-box pre") == "ZeroDivisionError: <i>by zero</i>"
     assert _text(soup, ".error-box a") == "Go to the cell that failed"
+    assert _text(soup, ".error-box .how-far") == "0 of 2 code cells ran to their end."
+    assert _text(soup, ".error-box .plain").startswith("Something was divided by nothing")
     assert "1 / 0" in _text(soup, "#failing-cell .jp-InputArea")
     assert _text(soup, ".never-ran").startswith("The run stopped here")
     without_record = _report(tmp_path, cells)
@@ -109,7 +116,7 @@ def test_failed_run_names_its_error_and_its_cell(tmp_path: Path) -> None:
 def test_runs_that_were_ended_from_outside(tmp_path: Path, status: str, headline: str) -> None:
     cells = [new_code_cell("a", execution_count=1), new_code_cell("b")]
     soup = _report(tmp_path, cells, {**RECORD, "status": status, "error": "no word"})
-    assert _text(soup, ".error-box b") == f"This run {headline}. Its numbers are not complete."
+    assert _text(soup, ".error-box h2") == f"This run {headline}. Its numbers are not complete."
     assert _text(soup, ".error-box pre") == "no word"
     assert len(soup.select(".never-ran")) == 1
 
@@ -117,8 +124,67 @@ def test_runs_that_were_ended_from_outside(tmp_path: Path, status: str, headline
 def test_notebook_that_was_never_executed_says_so(tmp_path: Path) -> None:
     soup = _report(tmp_path, [new_markdown_cell("text"), new_code_cell("a")])
     assert _text(soup, ".status") == "not executed"
-    assert "was not executed" in _text(soup, "header .report-note")
+    assert "was not executed" in _text(soup, "main .report-note")
     assert _text(soup, "title") == "03 evaluate few shot"
+
+
+def test_summary_comes_first_with_a_verdict_from_the_metrics_beside_it(tmp_path: Path) -> None:
+    box = summary_box("How <good>?", "mAP 50.0 % [40.0, 60.0], n = 9", "p", {"embedder": "timm:a", "chance": "10 %"})
+    cells = [
+        new_markdown_cell("# T"),
+        new_code_cell("b", outputs=[new_output("display_data", {"text/html": box.data})]),
+    ]
+    metrics = {"mAP": (0.5, 0.4, 0.6), "chance/mAP": (0.1, 0.1, 0.1), "colour_histogram/mAP": (0.45, 0.3, 0.5)}
+    fields = ("value", "low", "high")
+    add_metrics(tmp_path, {n: dict(zip(fields, one, strict=True), n=9, protocol="p") for n, one in metrics.items()})
+    soup = _report(tmp_path, cells, RECORD)
+    first = soup.select("main > *")[0]
+    assert first["id"] == "summary"
+    assert _text(soup, "#summary .question") == "How <good>?"
+    assert _text(soup, "#summary .answer") == "mAP 50.0 % [40.0, 60.0], n = 9"
+    assert [row.get_text() for row in soup.select("#summary .verdicts li")] == [
+        "Above chance: mAP is 50.0 % [40.0, 60.0], chance 10.0 %; its whole interval lies above it.",
+        "Not told apart from the colour histogram: mAP is 50.0 % [40.0, 60.0] against 45.0 % [30.0, 50.0]; "
+        "the intervals overlap.",
+    ]
+    terms = [term.get_text() for term in soup.select("#summary dt")]
+    assert terms == ["data", "embedder", "cost", "chance", "protocol"]
+    assert soup.select(".wb-answer") == []
+    assert len(soup.select('main .jp-Cell a[href="#summary"]')) == 1
+
+
+def test_metrics_that_cannot_be_read_do_not_cost_the_report(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text("{")
+    assert "metrics.json cannot be read" in _text(_report(tmp_path, [_plot_cell()], RECORD), "main > .report-note")
+
+
+def test_the_end_of_the_log_of_a_run_that_failed(tmp_path: Path) -> None:
+    lines = "".join(f"line {number} <b>\x1b[31mred\x1b[0m\n" for number in range(50))
+    (tmp_path / "stdout.log").write_text(lines)
+    cells = [new_code_cell("a", execution_count=1), new_code_cell("b")]
+    cell = {"number": 2, "of": 2, "first_line": "b<i>"}
+    error = {"type": "Killed", "message": "m", "cell": cell}
+    soup = _report(tmp_path, cells, {**RECORD, "status": "killed", "error": error})
+    assert _text(soup, ".log-end summary") == "The last 40 lines of the log"
+    shown = soup.select(".log-end pre")[0].get_text().splitlines()
+    assert (len(shown), shown[0], shown[-1]) == (40, "line 10 <b>red", "line 49 <b>red")
+    assert len(soup.select(".log-end .ansi-red-fg")) == 40
+    assert _text(soup, ".how-far") == "1 of 2 code cells ran to their end. It stood at b<i> ."
+    assert _report(tmp_path, cells, RECORD).select(".log-end") == []
+
+
+def test_ten_figures_and_two_hundred_thumbnails_stay_under_six_megabytes(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (200, 24, 24, 3), dtype=np.uint8)
+    photographs = [Image.fromarray(one).resize((480, 480), Image.Resampling.BICUBIC) for one in noise]
+    values = np.random.default_rng(1).normal(size=5000).tolist()
+    figure = figures.measure_histogram(values, "sharpness", "px")
+    shown = new_output("display_data", {PLOTLY_MIMETYPE: json.loads(figure.to_json())})
+    sheet = new_output("display_data", {"text/html": picture_sheet(photographs).data})
+    cells = [new_code_cell("f", outputs=[shown], execution_count=1) for _ in range(10)]
+    soup = _report(tmp_path, [*cells, new_code_cell("s", outputs=[sheet], execution_count=1)], RECORD)
+    assert len(soup.select("figure.plot")) == 10
+    assert len(soup.select('img[src^="data:image/webp;base64,"]')) == 200
+    assert (tmp_path / "new" / "report.html").stat().st_size < 6_000_000
 
 
 def test_parameters_given_to_the_run_are_named(tmp_path: Path) -> None:

@@ -17,13 +17,10 @@ from workbench.report.style import (
     need_columns,
     span,
     thousands,
-    use_workbench_style,
 )
 
 _OURS, _OTHERS = OKABE_ITO[0], "#b6bdc6"
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-
-use_workbench_style()
 
 
 def ratio_bars(

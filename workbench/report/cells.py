@@ -17,9 +17,13 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_output
 from plotly.utils import PlotlyJSONEncoder
 
+from workbench.report.summary import Summary, lift_answer
+from workbench.report.terminal import plain_terminal
+
 PLOTLY_MIMETYPE = "application/vnd.plotly.v1+json"
 _WIDGET_MIMETYPE = "application/vnd.jupyter.widget-view+json"
 _LIFTED_TITLE_MARGIN_PX = 28
+_TABLE_FRAME = {"class": "table-frame", "role": "group", "tabindex": "0", "aria-label": "Table"}
 _TEXT_TAG = re.compile(r"</?(?:b|i|u|s|em|strong|sub|sup|span|a)(?:\s[^>]*)?/?>|<br\s*/?>", re.IGNORECASE)
 
 
@@ -29,11 +33,18 @@ class Page:
 
     title: str | None = None
     sections: list[tuple[str, str]] = field(default_factory=list)
+    summary: Summary | None = None
     num_plots: int = 0
-    executed: bool = False
+    num_code_cells: int = 0
+    num_begun: int = 0
     failing_cell: int | None = None
     error_name: str = ""
     error_message: str = ""
+
+    @property
+    def executed(self) -> bool:
+        """Whether any cell was."""
+        return self.num_begun > 0
 
 
 def prepare_cells(notebook: NotebookNode, *, finished: bool = True) -> Page:
@@ -41,7 +52,8 @@ def prepare_cells(notebook: NotebookNode, *, finished: bool = True) -> Page:
 
     Markdown becomes contained HTML, the first top heading is lifted out as the title, headings of the second level
     get the names that the contents list links to. Plotly figures become a `figure` element with their data beside it.
-    papermill's banners go; the cell that failed is tagged `failing-cell`, and a line tells where nothing ran any more.
+    The last answer box (`pictures.summary_box`) is lifted out for the top of the page. papermill's banners go; the cell
+    that failed is tagged `failing-cell`, and a line tells where nothing ran any more.
 
     Args:
         notebook: nbformat 4, executed, partly executed or not executed at all.
@@ -52,7 +64,8 @@ def prepare_cells(notebook: NotebookNode, *, finished: bool = True) -> Page:
         cell for cell in notebook.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])
     ]
     code_cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
-    page.executed = any(cell.get("execution_count") is not None or cell.outputs for cell in code_cells)
+    page.num_code_cells = len(code_cells)
+    page.num_begun = sum(_begun(cell) for cell in code_cells)
     for number, cell in enumerate(code_cells, start=1):
         _find_failure(page, number, cell)
     for cell in notebook.cells:
@@ -60,6 +73,7 @@ def prepare_cells(notebook: NotebookNode, *, finished: bool = True) -> Page:
             cell.source = _prepare_markdown(page, cell)
         elif cell.cell_type == "code":
             cell.outputs = [_prepare_output(page, output) for output in _merged_streams(cell.outputs)]
+    _lift_summary(page, code_cells)
     if page.executed and (page.failing_cell is not None or not finished):
         _mark_where_it_stopped(notebook)
     return page
@@ -69,7 +83,7 @@ def contain(text: str) -> str:
     """`text`, foreign HTML, closed in itself: every tag is ended, and elements that act on the whole page are gone.
 
     Scripts are left out with a line that says so, pictures that are not data become their alternative text, pictures
-    without an alternative text get one.
+    without an alternative text get one. A table that does not scroll by itself gets a frame that does, by the keyboard too.
     """
     soup = BeautifulSoup(text, "html.parser")
     num_scripts = 0
@@ -82,6 +96,9 @@ def contain(text: str) -> str:
             image["alt"] = alternative
         else:
             image.replace_with(f"[picture that is not part of this file: {alternative}]")
+    for table in soup.find_all("table"):
+        if table.find_parent("table") is None and table.find_parent(class_="wb-scroll") is None:
+            table.wrap(soup.new_tag("div", attrs=_TABLE_FRAME))
     if num_scripts:
         note = soup.new_tag("p", attrs={"class": "report-note"})
         note.string = "A script in this output was left out: reports run none but their own."
@@ -133,8 +150,9 @@ def _merged_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
             merged.append(output)
     for output in merged:
         if output.output_type == "stream":
-            lines = output.text.rstrip("\n").split("\n")
-            output.text = "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines)
+            output.text = plain_terminal(output.text).rstrip("\n")
+        elif output.output_type == "error":
+            output.traceback = [plain_terminal(part) for part in output.traceback]
     return merged
 
 
@@ -172,14 +190,26 @@ def _plot(number: int, figure: dict[str, Any]) -> str:
         if layout.get("height"):
             layout["height"] -= removed
     height = layout.get("height", 450)
-    name = html.escape(headline or f"Figure {number}")
-    caption = f"<b>{name}</b>" + (f"<span>{html.escape(subtitle)}</span>" if subtitle else "")
+    caption = f'<b id="figure-{number}">{html.escape(headline or f"Figure {number}")}</b>'
+    told = {"": subtitle, ' class="unseen"': _axes_and_series(figure.get("data", []), layout)}
+    notes = "".join(f"<span{kind}>{html.escape(text)}</span>" for kind, text in told.items() if text)
     return (
-        f'<figure class="plot"><figcaption>{caption}</figcaption>'
-        f'<div class="plot-area" role="img" aria-label="{name}" style="min-height:{int(height)}px"></div>'
+        f'<figure class="plot" aria-labelledby="figure-{number}" aria-describedby="figure-{number}-notes">'
+        f'<figcaption>{caption}<div id="figure-{number}-notes">{notes}</div></figcaption>'
+        f'<div class="plot-area" style="min-height:{int(height)}px"></div>'
         f'<script type="application/json">{escape_json({"data": figure.get("data", []), "layout": layout})}</script>'
         "</figure>"
     )
+
+
+def _axes_and_series(data: list[dict[str, Any]], layout: dict[str, Any]) -> str:
+    """What a figure shows, for those who cannot see it: the titles of its axes, the names of its series."""
+    titles = {name[0]: (layout.get(name) or {}).get("title") or {} for name in ("xaxis", "yaxis")}
+    texts = {name: title if isinstance(title, str) else title.get("text") or "" for name, title in titles.items()}
+    parts = [f"{name} axis: {_plain_text(text)}" for name, text in texts.items() if text]
+    series = dict.fromkeys(_plain_text(str(trace["name"])) for trace in data if trace.get("name"))
+    parts += [f"series: {', '.join(series)}"] if series else []
+    return f"{'; '.join(parts)}." if parts else ""
 
 
 def _plain_text(text: str) -> str:
@@ -187,12 +217,24 @@ def _plain_text(text: str) -> str:
     return " ".join(html.unescape(spaced).split())
 
 
+def _begun(cell: NotebookNode) -> bool:
+    return cell.get("execution_count") is not None or bool(cell.outputs)
+
+
+def _lift_summary(page: Page, code_cells: list[NotebookNode]) -> None:
+    outputs = [output for cell in code_cells for output in cell.outputs if "text/html" in output.get("data", {})]
+    for output in reversed(outputs):
+        if "wb-answer" not in output.data["text/html"]:
+            continue
+        soup = BeautifulSoup(output.data["text/html"], "html.parser")
+        page.summary = lift_answer(soup)
+        if page.summary is not None:
+            output.data["text/html"] = str(soup)
+            return
+
+
 def _mark_where_it_stopped(notebook: NotebookNode) -> None:
-    ran = [
-        index
-        for index, cell in enumerate(notebook.cells)
-        if cell.cell_type == "code" and (cell.get("execution_count") is not None or cell.outputs)
-    ]
+    ran = [index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code" and _begun(cell)]
     rest = notebook.cells[ran[-1] + 1 :]
     if any(cell.cell_type == "code" and cell.source.strip() for cell in rest):
         note = '<p class="never-ran">The run stopped here. Nothing below this line was computed.</p>'

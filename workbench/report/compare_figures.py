@@ -19,7 +19,6 @@ from workbench.report.style import (
     name_rows,
     need_columns,
     span,
-    use_workbench_style,
     wrapped,
 )
 
@@ -31,8 +30,6 @@ _COSTS = (
     ("images_per_s", "training speed (images/s)", 1.0, True),
     ("peak_memory_mib", "peak memory (GiB)", 1 / 1024, False),
 )
-
-use_workbench_style()
 
 
 def variants_with_seeds(

@@ -17,10 +17,7 @@ from workbench.report.style import (
     name_rows,
     need_columns,
     span,
-    use_workbench_style,
 )
-
-use_workbench_style()
 
 _DASHES = ("solid", "dash", "dashdot", "dot")
 _FLOOR = 1e-9  # a log axis has no zero; float32 models agree no better than by chance below this

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from workbench.report.audit_figures import class_balance, measure_histogram
+from workbench.report.audit_figures import class_balance, lorenz_curves, measure_histogram, measure_panels
 from workbench.report.reid_figures import camera_pairs, cmc_curves, cross_matrix
 from workbench.report.style import (
     GREY,
@@ -36,7 +36,9 @@ __all__ = [
     "cmc_curves",
     "cross_matrix",
     "interval_dots",
+    "lorenz_curves",
     "measure_histogram",
+    "measure_panels",
     "per_class_accuracy",
     "use_workbench_style",
 ]

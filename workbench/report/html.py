@@ -17,7 +17,10 @@ from nbconvert.exporters.templateexporter import TemplateExporter
 from nbconvert.filters.highlight import Highlight2HTML
 
 from workbench.report.cells import Page, prepare_cells
+from workbench.report.failure import explain_failure
+from workbench.report.summary import complete_summary
 from workbench.runs.files import write_text
+from workbench.runs.metrics import read_metrics
 
 _PLAIN_STATUS = {
     "ok": "finished",
@@ -28,12 +31,6 @@ _PLAIN_STATUS = {
     "cancelled": "cancelled",
     "lost": "lost: the process ended without a word",
     "unexecuted": "not executed",
-}
-_ENDINGS = {
-    "timeout": "was stopped at its deadline",
-    "killed": "was killed",
-    "cancelled": "was cancelled",
-    "lost": "was lost",
 }
 _PROVENANCE = ("device", "seed", "git", "versions")
 
@@ -51,7 +48,10 @@ class _ReportExporter(HTMLExporter):
 def write_report(notebook: Path, report: Path, record: dict[str, Any] | None = None) -> None:
     """Writes `notebook` to `report` as one HTML file, whole or not at all.
 
-    A notebook that failed, stopped half-way or was never executed gives a report too, which says so at its top.
+    Its top is a summary: the notebook's answer box, what the record adds to it (data, model, cost), and the headline held
+    against chance and baselines, as far as a metrics.json beside the notebook has them. A notebook that failed, stopped
+    half-way or was never executed gives a report too: its top says how far it came, what went wrong, and shows the end
+    of the stdout.log beside it.
 
     Args:
         notebook: an nbformat 4 notebook with its outputs.
@@ -78,7 +78,7 @@ def write_report(notebook: Path, report: Path, record: dict[str, Any] | None = N
         "plotly": _packed_plotly() if page.num_plots else "",
         "title": page.title or _words(str(record.get("notebook") or notebook.stem)),
         "sections": page.sections,
-        **_status_lines(page, record, notebook.stem),
+        **_top(page, record, notebook),
     }
     exporter = _ReportExporter(template_file=str(files("workbench.report").joinpath("report.html.j2")))
     exporter.exclude_input_prompt = True
@@ -87,16 +87,19 @@ def write_report(notebook: Path, report: Path, record: dict[str, Any] | None = N
     write_text(report, text)
 
 
-def _status_lines(page: Page, record: Mapping[str, Any], stem: str) -> dict[str, Any]:
+def _top(page: Page, record: Mapping[str, Any], notebook: Path) -> dict[str, Any]:
     status = str(record.get("status") or ("failed" if page.failing_cell else "ok" if page.executed else "unexecuted"))
-    error = _error_lines(page, record, status)
-    facts = [str(record.get("notebook") or stem)]
-    if record.get("started"):
-        facts.append(_moment(str(record["started"])))
-    if record.get("seconds") is not None:
-        facts.append(f"took {_duration(float(record['seconds']))}")
+    failure = explain_failure(page, record, status, notebook.with_name("stdout.log"))
+    took = _duration(float(record["seconds"])) if record.get("seconds") is not None else ""
+    facts = [str(record.get("notebook") or notebook.stem)]
+    facts += [_moment(str(record["started"]))] if record.get("started") else []
+    facts += [f"took {took}"] if took else []
     if status == "ok" and not page.executed:
         status = "unexecuted"
+    try:
+        metrics, unread = read_metrics(notebook.parent), ""
+    except ValueError as error:
+        metrics, unread = {}, str(error)
     tables = {
         "Parameters": record.get("parameters") or {},
         "Facts of the run": {**{key: record.get(key) for key in _PROVENANCE}, **(record.get("facts") or {})},
@@ -105,32 +108,15 @@ def _status_lines(page: Page, record: Mapping[str, Any], stem: str) -> dict[str,
         "status": status,
         "status_text": _PLAIN_STATUS.get(status, status),
         "facts_line": facts,
-        "error": error,
+        "failure": failure,
+        "summary": complete_summary(page.summary, record, metrics, took),
+        "unread": unread,
         "unexecuted": not page.executed,
         "tables": [
             (name, rows)
             for name, facts in tables.items()
             if (rows := [(key, _fact(value)) for key, value in facts.items() if value not in (None, {}, [])])
         ],
-    }
-
-
-def _error_lines(page: Page, record: Mapping[str, Any], status: str) -> dict[str, Any] | None:
-    """Headline and message of what went wrong; `None` when nothing did."""
-    stated = record.get("error")
-    if not stated and page.failing_cell is None and status in ("ok", "running", "unexecuted"):
-        return None
-    name, message = page.error_name, page.error_message
-    if isinstance(stated, Mapping):
-        name = str(stated.get("type") or stated.get("name") or stated.get("ename") or name)
-        message = str(stated.get("message") or stated.get("evalue") or message)
-    elif stated:
-        name, message = "", str(stated)
-    place = f" in code cell {page.failing_cell}" if page.failing_cell else ""
-    return {
-        "headline": f"This run {_ENDINGS.get(status, 'failed')}{place}. Its numbers are not complete.",
-        "message": f"{name}: {message}" if name and message else name or message,
-        "linked": page.failing_cell is not None,
     }
 
 

@@ -91,16 +91,22 @@ def thumbnail(image: Picture, alternative: str, thumb_px: int) -> str:
     Raises:
         ValueError: an array that is not a picture.
     """
+    address, (width, height) = webp_address(image, thumb_px)
+    return f'<img src="{address}" width="{width}" height="{height}" alt="{as_text(alternative)}">'
+
+
+def webp_address(image: Picture, longest_px: int) -> tuple[str, tuple[int, int]]:
+    """The picture as a WEBP data address, its longer side at most `longest_px`, and its width and height, px.
+
+    Raises:
+        ValueError: an array that is not a picture.
+    """
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
             raise ValueError(f"Wanted a uint8 picture, height x width x 1, 3 or 4, found {image.dtype} {image.shape}.")
         image = Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
     small = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    small.thumbnail((thumb_px, thumb_px), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    small.thumbnail((longest_px, longest_px), Image.Resampling.LANCZOS, reducing_gap=2.0)
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=82, method=2)
-    address = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return (
-        f'<img src="data:image/webp;base64,{address}" width="{small.width}" height="{small.height}" '
-        f'alt="{as_text(alternative)}">'
-    )
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}", small.size

@@ -18,14 +18,11 @@ from workbench.report.style import (
     need_columns,
     span,
     thousands,
-    use_workbench_style,
 )
 
 __all__ = ["compare_conventions", "gain_per_class", "occurrence_histogram", "wrong_win_share"]
 
 _MAX_BARS = 60
-
-use_workbench_style()
 
 
 def occurrence_histogram(table: pd.DataFrame, k: int, num_queries: int, subtitle: str = "") -> go.Figure:

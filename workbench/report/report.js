@@ -60,15 +60,33 @@
     delete layout.width;
     layout.height = plot.height;
     if (by_touch) layout.dragmode = false; // a finger on a plot scrolls the page
-    await Plotly.newPlot(plot.area, plot.data, layout, {
+    const config = {
       responsive: true,
       displaylogo: false,
       displayModeBar: by_touch ? false : "hover",
       showSendToCloud: false,
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
-    });
-    if (plot.area.clientWidth < phone_px) await fit(plot);
+    };
+    const is_narrow = plot.area.clientWidth < phone_px;
+    try {
+      await Plotly.newPlot(plot.area, plot.data, layout, config);
+      if (is_narrow) await fit(plot);
+    } catch (error) {
+      if (!is_narrow) throw error;
+      // Its labels leave no room on a phone: it keeps the width it needs and scrolls in its frame.
+      Plotly.purge(plot.area);
+      plot.set_width = layout.width = phone_px;
+      plot.area.style.overflowX = "auto";
+      plot.area.tabIndex = 0;
+      await Plotly.newPlot(plot.area, plot.data, { ...layout, autosize: false }, { ...config, responsive: false });
+    }
     plot.width = plot.area.clientWidth;
+    // One picture with a name for a screen reader, instead of every number on the axes; the buttons beside it stay buttons.
+    const caption = plot.area.closest("figure").getAttribute("aria-labelledby");
+    for (const [place, drawing] of [...plot.area.querySelectorAll(".main-svg")].entries()) {
+      if (place) drawing.setAttribute("aria-hidden", "true");
+      else drawing.setAttribute("role", "img"), drawing.setAttribute("aria-labelledby", caption);
+    }
     plot.area.dataset.drawn = "yes";
   }
 
@@ -107,7 +125,7 @@
     clearTimeout(resizing);
     resizing = setTimeout(() => {
       for (const plot of plots) {
-        if (plot.area.clientWidth === plot.width) continue;
+        if (plot.set_width || plot.area.clientWidth === plot.width) continue;
         plot.width = plot.area.clientWidth;
         fit(plot);
       }
@@ -123,7 +141,7 @@
   addEventListener("afterprint", () => {
     for (const plot of plots) {
       Plotly.relayout(plot.area, {
-        width: null, autosize: true, height: heightFor(plot), template: themed(plot.layout.template, night.matches),
+        width: plot.set_width || null, autosize: !plot.set_width, height: heightFor(plot), template: themed(plot.layout.template, night.matches),
       });
     }
   });

@@ -13,12 +13,9 @@ from workbench.report.style import (
     interval_bars,
     need_columns,
     span,
-    use_workbench_style,
 )
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-
-use_workbench_style()
 
 
 def for_reading(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:

@@ -12,7 +12,6 @@ from workbench.report.style import (
     mark_line,
     need_columns,
     span,
-    use_workbench_style,
 )
 
 __all__ = ["spread_before_after"]
@@ -23,8 +22,6 @@ _COLUMNS = (
     "n",
     *(f"{m}{end}" for m in ("alignment", "uniformity") for end in ("", "_low", "_high")),
 )
-
-use_workbench_style()
 
 
 def spread_before_after(table: pd.DataFrame, subtitle: str = "", *, least_uniformity: float | None = None) -> go.Figure:

@@ -92,11 +92,12 @@ def need_columns(frame: pd.DataFrame, columns: Sequence[str], name: str) -> None
 
 
 def finish(figure: go.Figure, title: str, notes: Iterable[str], height_px: int) -> None:
-    """Title, subtitle in lines that fit a notebook's width, and a height to which the lines are added."""
+    """The workbench's template, title, subtitle in lines that fit a notebook's width, a height to which these are added."""
     sentences = [note.strip() for note in notes if note.strip()]
     text = " ".join(note if note[-1] in ".!?" else f"{note}." for note in sentences)
     lines = textwrap.wrap(text, _TITLE_WIDTH)
     figure.update_layout(
+        template="workbench",
         title={
             "text": f"<b>{escaped(title)}</b>",
             "font": {"size": 17},
@@ -183,3 +184,6 @@ def span(counts: pd.Series) -> str:
     """The smallest and the largest count, or the one there is."""
     low, high = int(counts.min()), int(counts.max())
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+use_workbench_style()

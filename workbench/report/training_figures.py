@@ -15,10 +15,7 @@ from workbench.report.style import (
     mark_line,
     need_columns,
     span,
-    use_workbench_style,
 )
-
-use_workbench_style()
 
 _MAX_POINTS = 2000
 _DASHES = ("solid", "dash", "dot", "dashdot")
