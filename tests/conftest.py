@@ -8,6 +8,9 @@ import pytest
 from workbench.data.card import read_card
 from workbench.data.locate import MissingDataError, find_data_root
 
+# The browser's fixtures have a file of their own; two files named conftest would be one module to the type checker.
+pytest_plugins = ("pages",)
+
 PHOTOGRAPH_SETS = ("grocery_store", "nyala_market1501")
 
 

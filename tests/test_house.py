@@ -44,6 +44,7 @@ NUMPY_ONLY = {
     *("calibration", "calibration_curves", "reliability"),
     *("tracklets", "rerank", "k_reciprocal", "reid_metrics", "reference_quality", "label_errors", "conventions"),
     *("condensation", "leave_out", "paired_runs", "seed_groups", "spread", "zero_shot"),
+    *("explore", "projection"),
 }
 
 

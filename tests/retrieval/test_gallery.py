@@ -377,3 +377,19 @@ def test_faiss_and_torch_live_in_one_process_whichever_comes_first(order: str) -
     )
     # 64 rows of each axis: 64 * 64 * 64 products of 1; 4096 queries with 5 answers of similarity 1.
     assert (done.returncode, done.stdout.strip()) == (0, "262144 20480"), done.stderr
+
+
+def test_single_references_leave_and_the_others_keep_their_ids() -> None:
+    gallery = Gallery.build(np.eye(4), ["a", "a", "b", "c"], ["0", "1", "2", "3"])
+    assert gallery.remove_references([3, 0], "blurred") == 2
+    assert gallery.references[["reference", "label", "name"]].values.tolist() == [[1, "a", "1"], [2, "b", "2"]]
+    assert gallery.search(np.eye(4)[1:3], 1).reference_QK.tolist() == [[1], [2]]
+    change = gallery.history.iloc[-1]
+    assert (change["removed"], change["labels"], change["comment"]) == (2, "a (1), c (1)", "blurred")
+    for references, kind, said in (([0], KeyError, "no reference 0"), ([1, 1], KeyError, "given twice")):
+        with pytest.raises(kind, match=said):
+            gallery.remove_references(references)
+    with pytest.raises(ValueError, match="at least one"):
+        gallery.remove_references([])
+    assert (gallery.version, len(gallery)) == (2, 2)
+    assert gallery.add("d", np.eye(4)[:1]).tolist() == [4], "the id of a removed reference is never given again"

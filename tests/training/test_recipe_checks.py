@@ -100,7 +100,10 @@ def test_a_head_that_is_there_is_kept_and_another_takes_its_place() -> None:
     assert ready_embedder(embedder, replace(recipe, head="keep", embedding_dim=None)).head is head
     assert ready_embedder(embedder, recipe).head is head
     assert ready_embedder(embedder, replace(recipe, neck_feature="before")).head is not head
-    assert ready_embedder(embedder, replace(recipe, head="adaptors", loss="arcface+triplet")).described["head"] == "adaptors"
+    assert (
+        ready_embedder(embedder, replace(recipe, head="adaptors", loss="arcface+triplet")).described["head"]
+        == "adaptors"
+    )
 
 
 def test_an_old_name_of_a_field_is_told() -> None:

@@ -110,14 +110,27 @@ class Gallery:
             near = difflib.get_close_matches(str(label), self.labels, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise KeyError(f"The gallery has no label {label!r} among its {len(self.labels)}.{hint}")
-        self._take_into_memory()
-        numpy_method(self._index, "remove_ids")(rows)  # keeps the order of the rest, so that rows stay sorted by id
-        kept = [row for row, there in enumerate(self._labels) if there != label]
-        self._names = [self._names[row] for row in kept]
-        self._references = [self._references[row] for row in kept]
-        self._labels = [self._labels[row] for row in kept]
-        self._change([], [label] * len(rows), comment)
+        self._take_out(rows, comment)
         return len(rows)
+
+    def remove_references(self, references: Sequence[int] | np.ndarray, comment: str = "") -> int:
+        """The number of references removed: those with these ids, in one change.
+
+        Raises:
+            KeyError: the gallery has no such reference, or an id is given twice; nothing is removed.
+            ValueError: no id is given.
+        """
+        check_comment(comment)
+        wanted = [int(one) for one in references]
+        row_of = {reference: row for row, reference in enumerate(self._references)}
+        missing = [one for one in wanted if one not in row_of]
+        if missing or len(set(wanted)) < len(wanted):
+            what = f"no reference {missing[0]}" if missing else "only one reference of each id, and one is given twice"
+            raise KeyError(f"The gallery has {what} among its {len(self):,}; nothing was removed.")
+        if not wanted:
+            raise ValueError("Give the id of at least one reference to remove.")
+        self._take_out(np.array(sorted(row_of[one] for one in wanted), dtype=np.int64), comment)
+        return len(wanted)
 
     def __len__(self) -> int:
         """The number of references."""
@@ -232,6 +245,17 @@ class Gallery:
         self._next_reference += len(labels)
         self._change(labels, [], comment)
         return added
+
+    def _take_out(self, rows: np.ndarray, comment: str) -> None:
+        self._take_into_memory()
+        numpy_method(self._index, "remove_ids")(rows)  # keeps the order of the rest, so that rows stay sorted by id
+        gone = set(rows.tolist())
+        removed = [self._labels[row] for row in rows.tolist()]
+        kept = [row for row in range(len(self)) if row not in gone]
+        self._names = [self._names[row] for row in kept]
+        self._labels = [self._labels[row] for row in kept]
+        self._references = [self._references[row] for row in kept]
+        self._change([], removed, comment)
 
     def _change(self, added: list[str], removed: list[str], comment: str) -> None:
         self.version += 1

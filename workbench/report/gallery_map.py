@@ -1,0 +1,153 @@
+"""The map of a gallery, live: a click or a lasso shows thumbnails, filters show a part of the points."""
+
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from workbench.report.explore_figures import KINDS, embedding_map, point_arrays
+from workbench.report.picture_grid import PictureGrid, Thumbnails, Tile
+from workbench.report.threshold_panel import LIVE_CONFIG
+
+NUM_SHOWN = 24
+ALL = "all"
+
+
+class GalleryMap:
+    """Map, filters and the thumbnails of what was picked.
+
+    Attributes:
+        figure: the map; its traces are the kinds of `explore_figures.KINDS`, in their order.
+        label: a class, or "" for all; wrong: only wrong answers; domain: a domain, or "all".
+        grid: thumbnails of the points that were clicked or lassoed, 24 at a time.
+        more: shows the next ones.
+        box: all of it.
+    """
+
+    def __init__(self, points: pd.DataFrame, words: str, thumbnails: Thumbnails, subtitle: str = "") -> None:
+        """A map of `points` (see `explore_figures.embedding_map`), with `number`: a reference's id or a query's row."""
+        self.points, self._words, self._subtitle = points, words, subtitle
+        self.figure = self._draw()
+        self.label = widgets.Combobox(
+            placeholder="every class", options=_names(points["label"]), description="Class", continuous_update=False
+        )
+        self.domain = widgets.Dropdown(options=[ALL, *_names(points["domain"])], description="Domain")
+        self.wrong = widgets.Checkbox(description="wrong answers only", indent=False)
+        self.grid = PictureGrid(
+            thumbnails, title="Picked on the map", note="Click a point, or draw a lasso around some."
+        )
+        self.more = widgets.Button(description="Next 24", disabled=True)
+        self.box = widgets.VBox(
+            [
+                widgets.HBox([self.label, self.domain, self.wrong], layout={"flex_flow": "row wrap"}),
+                self.figure,
+                self.grid,
+                self.more,
+            ]
+        )
+        self._rows, self._from = np.empty(0, dtype=np.int64), 0
+        self._chosen: dict[int, np.ndarray] = {}
+        self._listeners: list[Callable[[Tile], None]] = []
+        for filter_ in (self.label, self.domain, self.wrong):
+            filter_.observe(lambda _: self._filter(), "value")
+        self.more.on_click(lambda _: self._show(self._from + NUM_SHOWN))
+        self.grid.observe(lambda _: self._picked(), "selected")
+
+    def on_pick(self, listener: Callable[[Tile], None]) -> None:
+        """Calls `listener` with each thumbnail that is picked."""
+        self._listeners.append(listener)
+
+    def redraw(self, points: pd.DataFrame) -> None:
+        """Shows these points from now on: the gallery was changed."""
+        before, self.points = self.figure, points
+        self.label.options = _names(points["label"])
+        self.figure = self._draw()  # a new one: a browser that still loads the old one cannot miss an update
+        self.box.children = tuple(self.figure if one is before else one for one in self.box.children)
+        if len(self.visible_rows()) < len(points):
+            self._filter()
+        self._pick_rows(np.empty(0, dtype=np.int64))
+
+    def visible_rows(self) -> np.ndarray:
+        """The rows of `points` that the filters leave, ascending."""
+        points = self.points
+        kept = np.ones(len(points), dtype=bool)
+        if self.label.value:
+            kept &= ((points["label"] == self.label.value) | (points["answer"] == self.label.value)).to_numpy()
+        if self.domain.value != ALL:
+            kept &= (points["domain"] == self.domain.value).to_numpy()
+        if self.wrong.value:
+            kept &= (points["kind"] == "wrong").to_numpy()
+        return np.flatnonzero(kept)
+
+    def _draw(self) -> go.FigureWidget:
+        figure = go.FigureWidget(embedding_map(self.points, self._words, self._subtitle))
+        figure._config = LIVE_CONFIG
+        figure.update_layout(dragmode="lasso")
+        for trace in figure.data:
+            trace.on_click(self._clicked)
+            trace.on_selection(self._lassoed)
+        return figure
+
+    def _filter(self) -> None:
+        rows = self.visible_rows()
+        kind_P = self.points["kind"].to_numpy()[rows]
+        with self.figure.batch_update():
+            for trace, kind in zip(self.figure.data, KINDS, strict=True):
+                of_kind = rows[kind_P == kind]
+                arrays = point_arrays(self.points, of_kind)
+                trace.x, trace.y, trace.text, trace.customdata = (
+                    arrays["x"],
+                    arrays["y"],
+                    arrays["text"],
+                    arrays["customdata"],
+                )
+                trace.selectedpoints = None
+                trace.visible = bool(len(of_kind))
+        if not len(rows):
+            self.grid.show([], "No point passes these filters.")
+
+    def _clicked(self, trace: Any, points: Any, _: Any) -> None:
+        if points.point_inds:
+            self._pick_rows(np.asarray(trace.customdata)[points.point_inds].astype(np.int64))
+
+    def _lassoed(self, trace: Any, points: Any, _: Any) -> None:
+        """Each trace is told in turn, also when nothing of it was lassoed; the last one closes the round."""
+        rows = np.asarray(trace.customdata)[points.point_inds] if points.point_inds else []
+        self._chosen[points.trace_index] = np.asarray(rows, dtype=np.int64)
+        if points.trace_index == len(self.figure.data) - 1:
+            self._pick_rows(np.concatenate(list(self._chosen.values())))
+            self._chosen = {}
+
+    def _pick_rows(self, rows: np.ndarray) -> None:
+        self._rows = rows
+        self._show(0)
+
+    def _show(self, start: int) -> None:
+        self._from = start if start < len(self._rows) else 0
+        shown = self.points.iloc[self._rows[self._from : self._from + NUM_SHOWN]]
+        self.more.disabled = len(self._rows) <= NUM_SHOWN
+        many = len(self._rows) > NUM_SHOWN
+        part = f", {self._from + 1} to {self._from + len(shown)} shown" if many else ""
+        note = f"{len(self._rows):,} points picked{part}." if len(self._rows) else "Nothing is picked."
+        self.grid.show([_tile(point) for point in shown.itertuples()], note)
+
+    def _picked(self) -> None:
+        tile = self.grid.picked
+        if tile is not None:
+            for listener in self._listeners:
+                listener(tile)
+
+
+def _tile(point: Any) -> Tile:
+    if point.kind == "reference":
+        return Tile(("reference", int(point.number)), f"{point.label}\nreference {point.number}")
+    if point.kind == "wrong":
+        return Tile(("query", int(point.number)), f"{point.label}\ntaken for {point.answer}", "wrong")
+    return Tile(("query", int(point.number)), str(point.label), "right" if point.kind == "right" else "query")
+
+
+def _names(column: pd.Series) -> list[str]:
+    return sorted({str(name) for name in column})
