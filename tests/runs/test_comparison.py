@@ -144,6 +144,22 @@ def test_a_run_with_a_broken_file_or_without_metrics_is_left_out(tmp_path: Path)
     assert left_out["reason"][1] == "it logged no metric"
 
 
+def test_a_long_setting_is_in_the_name_only_where_nothing_else_tells_runs_apart(tmp_path: Path) -> None:
+    place = "/a/long/path/to/the/folder/of/an/embedder"
+    told = [
+        make_run(tmp_path, 1, recipe="scratch", embedder=place + "1"),
+        make_run(tmp_path, 2, recipe="klip", embedder=place + "2"),
+    ]
+    assert [run.variant for run in load_runs(told)[0]] == ["recipe=scratch", "recipe=klip"]
+    alike = [
+        make_run(tmp_path, 3, recipe="klip", embedder=place + "3"),
+        make_run(tmp_path, 4, recipe="klip", embedder=place + "4"),
+    ]
+    names = [run.variant for run in load_runs(alike)[0]]
+    assert all(name.startswith("embedder=") for name in names)
+    assert len(set(names)) == 2
+
+
 def test_a_recipe_that_changed_under_the_same_parameters_is_another_variant(tmp_path: Path) -> None:
     changed = {"recipe": {"name": "scratch", "depth": 10, "augmentation": {"flip_share": 0.0}, "seed": 0}}
     runs, _ = load_runs([make_run(tmp_path, 1), make_run(tmp_path, 2, facts=changed)])

@@ -16,6 +16,7 @@ from workbench.runs.hits import Hits, read_hits
 from workbench.runs.metrics import read_metrics
 from workbench.runs.record import list_runs, read_record
 
+_LONG = 24
 MISSING = "–"
 _NAME_CHARACTERS = 40
 _NO_SETTINGS = {"seed", "recipe.seed"}
@@ -194,7 +195,7 @@ def _flatten(prefix: str, value: Any, into: dict[str, Any]) -> None:
 
 
 def _name_variants(keys: Mapping[Path, str], records: Mapping[Path, dict[str, Any]]) -> dict[str, str]:
-    """The name of each variant, by its key."""
+    """The name of each variant, by its key: what differs, without long values such as paths where the rest tells all apart."""
     first = {key: folder for folder, key in reversed(list(keys.items()))}
     given = {
         key: {"notebook": records[folder]["notebook"], **records[folder]["parameters"]} for key, folder in first.items()
@@ -205,6 +206,15 @@ def _name_variants(keys: Mapping[Path, str], records: Mapping[Path, dict[str, An
         for name in names
         if len({_as_text(parameters.get(name, MISSING)) for parameters in given.values()}) > 1
     ]  # fmt: skip
+
+    def num_told_apart(by: list[str]) -> int:
+        return len({tuple(_as_text(one.get(name, MISSING)) for name in by) for one in given.values()})
+
+    needed = num_told_apart(telling)
+    longest = {name: max(len(_as_text(one.get(name, MISSING))) for one in given.values()) for name in telling}
+    for name in sorted((name for name in telling if longest[name] > _LONG), key=lambda name: -longest[name]):
+        fewer = [other for other in telling if other != name]
+        telling = fewer if num_told_apart(fewer) == needed else telling
     named = {
         key: ", ".join(f"{name}={_short(parameters[name])}" for name in telling if name in parameters)
         for key, parameters in given.items()
