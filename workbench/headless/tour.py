@@ -39,7 +39,7 @@ PRODUCTS, PEOPLE = "synthetic_products", "synthetic_identities"
 STOPS = (
     Stop("summary", "03_evaluate_few_shot", PRODUCTS, "#summary"),
     Stop("audit", "01_audit_dataset", PRODUCTS, "figure.plot", "blur effect"),
-    Stop("before_and_after", "02_finetune_trunk", PRODUCTS, "figure.plot", "Before and after"),
+    Stop("validation", "02_finetune_trunk", PRODUCTS, "figure.plot", "Validation accuracy"),
     Stop("shots", "03_evaluate_few_shot", PRODUCTS, "figure.plot", "references per class"),
     Stop("ranked", "04_evaluate_reid", PEOPLE, ".wb-ranked"),
 )

@@ -18,6 +18,8 @@ MAX_NAMED_ROWS = 120
 GREY = "#8a8f98"
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "x")
 _TITLE_WIDTH = 100
+_NAME_WIDTH = 30
+_LINE_PX = 17  # of a row's name, at the size of its letters
 _CONFIG = {
     "showSendToCloud": False,
     "displaylogo": False,
@@ -121,9 +123,10 @@ def name_rows(
     names = list(labels)
     roomy = row_px > 30
     texts = [
-        wrapped(name, 20) if roomy else escaped(textwrap.shorten(str(name), 30, placeholder=" …")) for name in names
+        wrapped(name, _NAME_WIDTH) if roomy else escaped(textwrap.shorten(str(name), 30, placeholder=" …")) for name in names
     ]
-    finish(figure, title, notes, 150 + row_px * len(names))
+    num_lines = max((text.count("<br>") + 1 for text in texts), default=1)
+    finish(figure, title, notes, 150 + max(row_px, _LINE_PX * num_lines + 12) * len(names))
     figure.update_layout(legend={"xref": "paper", "yref": "paper", "y": 1, "yanchor": "bottom"})
     figure.update_xaxes(title_text=escaped(x_title), showgrid=True)
     figure.update_yaxes(

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ from workbench.retrieval.reid import evaluate_reid
 from workbench.retrieval.reid_protocol import ReidProtocol
 from workbench.retrieval.reid_result import ReidResult
 from workbench.retrieval.tracklets import average_flip
+from workbench.runs.folder import name_place
 
 Junk = Literal["same_id_same_camera", "none"]
 
@@ -158,7 +158,7 @@ def named_embedders(first: str, more: str = "") -> dict[str, str]:
     Args:
         first: a trunk, or the folder of a saved embedder.
         more: several, comma-separated, each alone or as `name=...`. Without a name a trunk is called as it is, and a folder
-            by its last part (the one above where that is `embedder`).
+            as `runs.folder.name_place` calls it.
 
     Raises:
         ValueError: a name stands twice.
@@ -167,8 +167,7 @@ def named_embedders(first: str, more: str = "") -> dict[str, str]:
     for text in (first, *(part.strip() for part in more.split(",") if part.strip())):
         name, separator, place = (part.strip() for part in text.rpartition("="))
         if not separator:
-            path = Path(place)
-            name = (path.parent.name if path.name == "embedder" else path.name) if path.is_dir() else place
+            name = name_place(place)
         if not name or name in found:
             raise ValueError(
                 f"Each embedder wants a name of its own (name=folder, ...); {name!r} stands twice or is empty."

@@ -145,3 +145,17 @@ def drop_reserve(folder: Path) -> None:
 
 def _as_bytes(record: dict[str, Any]) -> bytes:
     return json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
+
+
+def name_place(text: str) -> str:
+    """What figures call a trunk or a folder: a trunk as it is, a folder by its run, as 02_finetune_trunk-4071acb5.
+
+    A folder that lies in no run is called by its own name, by the one above it where that is `embedder`.
+    """
+    path = Path(text)
+    if not path.is_dir():
+        return text
+    run = next((above.name for above in (path, *path.parents) if FOLDER_NAME.fullmatch(above.name)), None)
+    if run is not None:
+        return run.partition("-")[2]
+    return path.parent.name if path.name == "embedder" else path.name
