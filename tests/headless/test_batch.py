@@ -91,7 +91,7 @@ def test_a_run_that_goes_well_is_ok_and_says_everything(root: Path, runs: Runs, 
     output = nbformat.read(folder / "output.ipynb", as_version=4)
     assert all(cell.execution_count for cell in output.cells if cell.cell_type == "code")
     assert output.metadata.kernelspec.name == "elsewhere"
-    assert "accuracy@1 = 0.7 [0, 1], n = 4" in (root / "out" / "index.html").read_text()
+    assert '<b>0.7</b> <span class="interval">[0, 1]</span>' in (root / "out" / "index.html").read_text()
 
 
 @pytest.mark.slow
