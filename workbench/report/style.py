@@ -123,7 +123,8 @@ def name_rows(
     names = list(labels)
     roomy = row_px > 30
     texts = [
-        wrapped(name, _NAME_WIDTH) if roomy else escaped(textwrap.shorten(str(name), 30, placeholder=" …")) for name in names
+        wrapped(name, _NAME_WIDTH) if roomy else escaped(textwrap.shorten(str(name), 30, placeholder=" …"))
+        for name in names
     ]
     num_lines = max((text.count("<br>") + 1 for text in texts), default=1)
     finish(figure, title, notes, 150 + max(row_px, _LINE_PX * num_lines + 12) * len(names))
