@@ -1,6 +1,5 @@
 """A browser for the tests of this folder, pages with the network cut, and axe-core's verdict on them."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, sync_playwright
+
+from workbench.headless.tour import find_chromium
 
 _GRAVE = ("serious", "critical")
 
@@ -26,9 +27,24 @@ class Opened:
 OpenFile = Callable[..., Opened]
 
 
+def watch(opened: Opened, may_ask: Callable[[str], bool]) -> None:
+    """Cuts the page off from all but the addresses that it may ask for, and notes its errors and what else it asked for."""
+
+    def cut(route: Route, request: Request) -> None:
+        if may_ask(request.url):
+            route.continue_()
+        else:
+            opened.requests.append(request.url)
+            route.abort()
+
+    opened.page.route("**/*", cut)
+    opened.page.on("console", lambda said: opened.errors.append(said.text) if said.type == "error" else None)
+    opened.page.on("pageerror", lambda error: opened.errors.append(str(error)))
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    chromium = find_chromium()
     if chromium is None:
         pytest.skip("NO BROWSER: pages were not looked at. Install a Chromium (Debian: apt install chromium).")
     with sync_playwright() as playwright:
@@ -48,17 +64,7 @@ def open_file(browser: Browser) -> Iterator[OpenFile]:
         context = browser.new_context(**({"viewport": {"width": 1200, "height": 900}} | options))
         contexts.append(context)
         opened = Opened(context.new_page(), context)
-
-        def cut(route: Route, request: Request) -> None:
-            if request.url == path.as_uri():
-                route.continue_()
-            else:
-                opened.requests.append(request.url)
-                route.abort()
-
-        opened.page.route("**/*", cut)
-        opened.page.on("console", lambda said: opened.errors.append(said.text) if said.type == "error" else None)
-        opened.page.on("pageerror", lambda error: opened.errors.append(str(error)))
+        watch(opened, lambda url: url == path.as_uri())
         opened.page.goto(path.as_uri())
         if options.get("java_script_enabled", True) and opened.page.locator("figure.plot").count():
             opened.page.wait_for_function("document.documentElement.dataset.plots === 'drawn'", timeout=60_000)

@@ -6,13 +6,14 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pages
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, Route
+from pages import watch
+from playwright.sync_api import Browser, Page
 
 from workbench.headless.index import write_index
 
@@ -22,14 +23,8 @@ HOSTILE = "</script><img src=x onerror=window.hacked=1>&\"'"
 BEGAN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-@dataclass
-class Opened:
-    """The list in a page, with what it said and what it asked for beyond the folder of the runs."""
-
-    page: Page
-    context: BrowserContext
-    errors: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
+class Opened(pages.Opened):
+    """The list in a page; what it asks for beyond the folder of the runs is noted."""
 
     def runs(self) -> list[str]:
         """Data sets of the rows in sight, in their order; each run of these tests has its own."""
@@ -49,17 +44,7 @@ class Opened:
 def _open(browser: Browser, index: Path, fragment: str = "", **options: Any) -> Opened:
     context = browser.new_context(**({"viewport": {"width": 1300, "height": 900}} | options))
     opened = Opened(context.new_page(), context)
-
-    def cut(route: Route, request: Request) -> None:
-        if request.url.startswith(index.parent.as_uri()):
-            route.continue_()
-        else:
-            opened.requests.append(request.url)
-            route.abort()
-
-    opened.page.route("**/*", cut)
-    opened.page.on("console", lambda said: opened.errors.append(said.text) if said.type == "error" else None)
-    opened.page.on("pageerror", lambda error: opened.errors.append(str(error)))
+    watch(opened, lambda url: url.startswith(index.parent.as_uri()))
     opened.page.goto(index.as_uri() + fragment)
     if options.get("java_script_enabled", True):
         opened.page.wait_for_function("document.documentElement.dataset.rows === 'shown'")

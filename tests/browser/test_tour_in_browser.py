@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 from pathlib import Path
 
 import nbformat
@@ -13,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 from workbench.headless import tour
-from workbench.headless.tour import Stop, take_tour
+from workbench.headless.tour import Stop, find_chromium, take_tour
 from workbench.report import figures
 from workbench.report.cells import PLOTLY_MIMETYPE
 from workbench.report.html import write_report
@@ -38,7 +37,7 @@ def outputs(tmp_path: Path) -> Path:
 
 
 def test_a_part_of_the_latest_good_run_is_taken(outputs: Path, tmp_path: Path) -> None:
-    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+    if find_chromium() is None:
         pytest.skip("NO BROWSER: the tour was not taken. Install a Chromium (Debian: apt install chromium).")
     (path,) = take_tour(outputs, tmp_path / "tour", [Stop("one", "count", "mine", "figure.plot", "Before and after")])
     assert path == tmp_path / "tour" / "one.webp"

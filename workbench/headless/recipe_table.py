@@ -119,7 +119,8 @@ def _run_missing(
 ) -> list[Path]:
     """The folders of these runs in their order, taken from `out` where they are there; shorter when it was cancelled."""
     declared = read_parameters(notebook)
-    now = {name: new_record(notebook)[name] for name in _SAME}
+    fresh = new_record(notebook)
+    now = {name: fresh[name] for name in _SAME}
     there = {
         json.dumps(record["parameters"], sort_keys=True): folder
         for folder, record in reversed(list_runs(out))

@@ -45,6 +45,11 @@ STOPS = (
 )
 
 
+def find_chromium() -> str | None:
+    """The path of a Chromium or Chrome of this machine, None without one."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
 def take_tour(outputs: Path, folder: Path, stops: Sequence[Stop] = STOPS) -> list[Path]:
     """The pictures taken, one a stop, each written whole; nothing is written unless all can be taken.
 
@@ -66,7 +71,7 @@ def take_tour(outputs: Path, folder: Path, stops: Sequence[Stop] = STOPS) -> lis
     lacking = sorted({f"{stop.notebook} on {stop.data}" for stop in stops if (stop.notebook, stop.data) not in runs})
     if lacking:
         raise FileNotFoundError(f"{outputs} has no good run of {', '.join(lacking)}; `make demo` makes them.")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    chromium = find_chromium()
     if chromium is None:
         raise RuntimeError("The pictures are taken in Chromium, which is not here (Debian: apt install chromium).")
     from playwright.sync_api import sync_playwright  # of the tests' packages

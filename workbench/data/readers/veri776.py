@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from workbench.data.card import Card, card_error, check_keys
+from workbench.data.card import Card, card_options
 from workbench.data.readers.fields import read_lines
 from workbench.data.readers.listing import LayoutError, check_listed, few
 from workbench.data.readers.market1501 import read_folders
@@ -39,10 +39,7 @@ def read(root: Path, card: Card) -> pd.DataFrame:
             `root`; a list that does not name the files of its folder, each once.
         CardError: an option; this reader has none.
     """
-    try:
-        check_keys(card.options, (), "option")
-    except ValueError as error:
-        raise card_error(card, error) from error
+    card_options(card, {})
     frame = read_folders(root, SPLIT_FOLDERS)
     for split, paths in frame.groupby("split", sort=False)["path"]:
         folder = SPLIT_FOLDERS[str(split)]
