@@ -3,7 +3,7 @@
 Axes: Q queries, N references, D the embedding's width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -81,16 +81,18 @@ class GalleryTrial:
         self._pictures, self._domains = _by_name(known)
         self._queries_name, self._options, self._seed = queries_name, {"batch_size": batch_size, "device": device}, seed
         self._method: Method = projection
-        self._table: tuple[int, pd.DataFrame] | None = None
+        self._kept: tuple[int, dict[str, pd.DataFrame]] = (-1, {})
         self._map: tuple[Projection, dict[int, np.ndarray]] | None = None
 
     @property
     def references(self) -> pd.DataFrame:
         """Returns one row a reference of the changed gallery, index the id: `label`, `name`, `row` (its place in the arrays)."""
-        if self._table is None or self._table[0] != self.gallery.version:
+
+        def number() -> pd.DataFrame:
             table = self.gallery.references.set_index("reference")
-            self._table = (self.gallery.version, table.assign(row=np.arange(len(table))))
-        return self._table[1]
+            return table.assign(row=np.arange(len(table)))
+
+        return self._once("references", number)
 
     def find(self, query_D: np.ndarray, k: int) -> pd.DataFrame:
         """Returns the `k` nearest references, nearest first: `reference` (id), `label`, `name`, `similarity` (cosine, as written).
@@ -118,8 +120,20 @@ class GalleryTrial:
 
     def answers(self) -> pd.DataFrame:
         """Returns one row a query: `label`, `domain`, `name`, `answer` (label of the nearest reference, of equal ones the oldest),
-        `reference` (its id), `similarity` (as written), `is_known` (its label has a reference), `is_right`.
+        `reference` (its id), `similarity` (as written), `is_known` (its label has a reference), `is_right`. Searched once for each version.
         """
+        return self._once("answers", self._search)
+
+    def _once(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """What `make` gives, made once for each version of the changed gallery."""
+        if self._kept[0] != self.gallery.version:
+            self._kept = self.gallery.version, {}
+        tables = self._kept[1]
+        if name not in tables:
+            tables[name] = make()
+        return tables[name]
+
+    def _search(self) -> pd.DataFrame:
         frame, matches = self.queries.catalog.frame, self.gallery.search(self.queries.embedding_ND, 1)
         answers = pd.DataFrame(
             {
@@ -253,7 +267,7 @@ class GalleryTrial:
         fresh = Gallery.load(self.folder)
         if fresh.version != self.before.version:
             raise ValueError(f"The gallery in {self.folder} was changed meanwhile: start the exploration anew.")
-        self.gallery, self._table = fresh, None
+        self.gallery, self._kept = fresh, (-1, {})
         if self._map is not None:  # the ids of what was added may be given to other references now
             there = set(self.references.index)
             self._map = self._map[0], {one: place for one, place in self._map[1].items() if one in there}
