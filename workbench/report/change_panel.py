@@ -9,10 +9,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.report.gallery_figures import what_broke
+from workbench.report.live_page import LiveFigure
 from workbench.report.markup import as_text
 from workbench.report.picture_grid import Tile
 from workbench.report.pictures import table
-from workbench.report.threshold_panel import LIVE_CONFIG
 
 
 class Change(Protocol):
@@ -126,9 +126,7 @@ class ChangePanel:
         change = self._changed.change()
         children = [widgets.HTML(change_table(change).data)]
         if (figure := change_figure(change)) is not None:
-            shown = go.FigureWidget(figure)
-            shown._config = LIVE_CONFIG
-            children.append(shown)
+            children.append(LiveFigure(figure))
         self.result.children = tuple(children)
 
 

@@ -6,11 +6,10 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 
 from workbench.report.explore_figures import KINDS, embedding_map, point_arrays
+from workbench.report.live_page import LiveFigure
 from workbench.report.picture_grid import PictureGrid, Thumbnails, Tile
-from workbench.report.threshold_panel import LIVE_CONFIG
 
 NUM_SHOWN = 24
 ALL = "all"
@@ -82,9 +81,8 @@ class GalleryMap:
             kept &= (points["kind"] == "wrong").to_numpy()
         return np.flatnonzero(kept)
 
-    def _draw(self) -> go.FigureWidget:
-        figure = go.FigureWidget(embedding_map(self.points, self._words, self._subtitle))
-        figure._config = LIVE_CONFIG
+    def _draw(self) -> LiveFigure:
+        figure = LiveFigure(embedding_map(self.points, self._words, self._subtitle))
         figure.update_layout(dragmode="lasso")
         for trace in figure.data:
             trace.on_click(self._clicked)
@@ -131,7 +129,8 @@ class GalleryMap:
         self.more.disabled = len(self._rows) <= NUM_SHOWN
         many = len(self._rows) > NUM_SHOWN
         part = f", {self._from + 1} to {self._from + len(shown)} shown" if many else ""
-        note = f"{len(self._rows):,} points picked{part}." if len(self._rows) else "Nothing is picked."
+        points = "1 point" if len(self._rows) == 1 else f"{len(self._rows):,} points"
+        note = f"{points} picked{part}." if len(self._rows) else "Nothing is picked."
         self.grid.show([_tile(point) for point in shown.itertuples()], note)
 
     def _picked(self) -> None:

@@ -12,10 +12,11 @@ from IPython.display import HTML
 from PIL import Image
 
 from workbench.data.images import ImageError, load_image
+from workbench.report.live_page import LiveFigure
 from workbench.report.patch_figures import patch_matches
 from workbench.report.picture_grid import SIGNS, Mark, PictureGrid, Thumbnails, Tile
 from workbench.report.pictures import picture_sheet
-from workbench.report.threshold_panel import LIVE_CONFIG, ThresholdPanel
+from workbench.report.threshold_panel import ThresholdPanel
 from workbench.runs.files import write_bytes
 
 
@@ -180,9 +181,7 @@ class QueryPanel:
         except ValueError as error:  # an ImageError is one; a trunk without a map is another
             self.grid.note = str(error)
             return
-        shown = go.FigureWidget(figure)
-        shown._config = LIVE_CONFIG
-        self.parts.children = (shown,)
+        self.parts.children = (LiveFigure(figure),)
 
 
 def decision(found: pd.DataFrame, threshold: float, label: str | None = None) -> str:

@@ -5,12 +5,11 @@ from typing import Protocol
 
 import ipywidgets as widgets
 import pandas as pd
-import plotly.graph_objects as go
 
 from workbench.report.explore_figures import counts_against_threshold
+from workbench.report.live_page import LiveFigure
 from workbench.report.markup import STYLE, as_text
 
-LIVE_CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
 _ROWS = (
     ("right", "accepted and right"),
     ("wrong", "accepted and wrong"),
@@ -60,8 +59,7 @@ class ThresholdPanel:
         self.measured = widgets.Dropdown(options=choices, layout={"width": "22rem", "max_width": "100%"})
         self.measured.layout.visibility = "visible" if measured else "hidden"
         self.text = widgets.HTML()
-        self.figure = go.FigureWidget(counts_against_threshold(counts.curve(), threshold, subtitle))
-        self.figure._config = LIVE_CONFIG
+        self.figure = LiveFigure(counts_against_threshold(counts.curve(), threshold, subtitle))
         self._counts = counts
         self._listeners: list[Callable[[float], None]] = []
         self.slider.observe(lambda change: self._moved(change["new"]), "value")
