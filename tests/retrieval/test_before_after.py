@@ -10,6 +10,7 @@ from PIL import Image
 from workbench.data.card import read_card
 from workbench.data.catalog import Catalog
 from workbench.models.embedder import Embedder, build_embedder
+from workbench.report.verdict import judge_headline
 from workbench.retrieval.before_after import (
     changes_hits,
     changes_metrics,
@@ -89,6 +90,10 @@ def test_recognition_before_and_after_on_classes_that_training_never_saw(tmp_pat
     assert next(iter(metrics)) == "accuracy@1/shots=1/micro"
     assert metrics["untuned/accuracy@1/shots=2/micro"] == changes[1].before
     assert metrics["difference/accuracy@1/shots=2/micro"] == changes[1].difference
+    assert metrics["chance/accuracy@1/shots=2/micro"].value == pytest.approx(1 / 3)
+    assert (
+        len(judge_headline({name: vars(one) for name, one in metrics.items()})) == 2
+    )  # chance and the untuned embedder
     table = changes_table(changes)
     assert table["baseline"].tolist() == [True, False, True, False]
     assert table["value"].tolist() == pytest.approx([1 / 3, 1, 1 / 3, 1])
@@ -110,6 +115,9 @@ def test_re_identification_before_and_after(tmp_path: Path) -> None:
     # Six rows tie, two of them match: grouped, the precision is 2 / 6 for both.
     assert by_name["mAP"].before.value == pytest.approx(1 / 3)
     assert by_name["mAP"].after.value == 1
+    # by hand: six in random order, two match; H = 1 + 1/2 + ... + 1/6 = 2.45, (H + (6 - H) / 5) / 6
+    assert by_name["mAP"].chance.value == pytest.approx((2.45 + 3.55 / 5) / 6)
+    assert by_name["rank-1"].chance.value == pytest.approx(2 / 6)
     assert by_name["mAP"].difference.value == pytest.approx(2 / 3)
     assert by_name["mAP"].hits.hit_DQ.tolist() == [[1] * 6]
     assert sorted(by_name["rank-1"].hits.query_Q) == sorted(

@@ -294,6 +294,7 @@ def test_separated_products_are_told_apart_and_the_interval_has_a_width() -> Non
     query_QD = np.eye(16).repeat(5, axis=0) + 0.01 * rng.normal(size=(80, 16))
     result = evaluate_open_set(near_ND, label.repeat(3), query_QD, label.repeat(5), QUICK)
     auroc = result.metrics["open_set/AUROC/all"]
+    assert result.metrics["chance/open_set/AUROC/all"].value == 0.5
     assert (auroc.value, auroc.high, auroc.n) == (1.0, 1.0, 80)
     assert 0.6 < auroc.low < 0.9
     assert result.metrics["open_set/FPR@TPR=95%/all"].value == 0

@@ -305,6 +305,8 @@ def test_every_number_has_a_name_an_interval_and_its_protocol() -> None:
     stress = Stress({"tuned": _noisy([0.8, 0.7]), "untuned": _noisy([0.2, 0.1])}, {"tuned": 96, "untuned": 96})
     metrics = stress_metrics(stress)
     name = "accuracy@1/shots=1/micro"
+    chance = metrics.pop(f"chance/{name}")
+    assert (chance.value, chance.low, chance.high, chance.n) == (0.01, 0.01, 0.01, 600)
     assert list(metrics) == [f"{p}{name}{s}" for p in ("", "untuned/", "difference/") for s in ("", "/blur=0.5")]
     for one in metrics.values():
         assert one.low < one.value < one.high

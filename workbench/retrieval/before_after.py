@@ -9,6 +9,7 @@ import pandas as pd
 
 from workbench.data.catalog import Catalog
 from workbench.models.embedder import Embedder
+from workbench.retrieval.baseline import chance_metrics
 from workbench.retrieval.embed import embed_catalog
 from workbench.retrieval.few_shot import FewShotResult
 from workbench.retrieval.few_shot_protocol import FewShotProtocol
@@ -17,6 +18,7 @@ from workbench.retrieval.identification import (
     evaluate_identification,
     plan_identification,
 )
+from workbench.retrieval.identification_tables import chance_identification
 from workbench.retrieval.query_hits import collect_identification_hits, query_names
 from workbench.retrieval.recognition import (
     RecognitionPlan,
@@ -38,6 +40,7 @@ class Change:
         question: what it answers, in words.
         before, after: the two numbers.
         difference: after less before, paired by query and draw.
+        chance: what guessing gets for the same queries.
         hits: what each query gave after, for comparing runs later (`runs.hits.save_hits`).
     """
 
@@ -46,6 +49,7 @@ class Change:
     before: Metric
     after: Metric
     difference: Metric
+    chance: Metric
     hits: Hits
 
 
@@ -97,13 +101,15 @@ def compare_embedders(
     if isinstance(plan, IdentificationPlan):
         return _compare_identification(plan, before, after, classes, **options)
     protocol = FewShotProtocol(draws=draws, seed=seed)
-    (first_results, _), (second_results, asked) = (
+    (first_results, _, _), (second_results, references, asked) = (
         _recognise(plan, embedder, protocol, **options) for embedder in (before, after)
     )
     changes = []
     for reference_set, first in first_results.items():
         second = second_results[reference_set]
-        for shots in dict.fromkeys((first.protocol.shots[0], first.protocol.shots[-1])):
+        ends = tuple(dict.fromkeys((first.protocol.shots[0], first.protocol.shots[-1])))
+        chance = chance_metrics(references[reference_set].labels, second.hit_labels, ends, (1,))
+        for shots in ends:
             measure = f"accuracy@1/shots={shots}"
             (name,) = name_metrics({f"{measure}/micro": first.metrics[f"{measure}/micro"]}, plan, reference_set)
             words = "1 reference" if shots == 1 else f"{shots} references"
@@ -119,6 +125,7 @@ def compare_embedders(
                         first.hit_labels,
                         protocol=f"tuned less untuned, paired by query and draw; {first.protocol.describe(shots)}",
                     ),
+                    chance[f"chance/{measure}/micro"],
                     Hits(query_names(asked)[second.hit_queries], second.hit_labels, second.hits[measure]),
                 )
             )
@@ -143,10 +150,11 @@ def differences_table(changes: Sequence[Change]) -> pd.DataFrame:
 
 
 def changes_metrics(changes: Sequence[Change]) -> dict[str, Metric]:
-    """Every number by name: the tuned one plainly, the others under `untuned/` and `difference/`."""
+    """Every number by name: the tuned one plainly, the others under `untuned/`, `difference/` and `chance/`."""
     metrics = {change.name: change.after for change in changes}
     metrics |= {f"untuned/{change.name}": change.before for change in changes}
-    return metrics | {f"difference/{change.name}": change.difference for change in changes}
+    metrics |= {f"difference/{change.name}": change.difference for change in changes}
+    return metrics | {f"chance/{change.name}": change.chance for change in changes}
 
 
 def changes_hits(changes: Sequence[Change]) -> dict[str, Hits]:
@@ -195,11 +203,12 @@ def validation_table(validation_images: pd.DataFrame) -> pd.DataFrame:
 
 def _recognise(
     plan: RecognitionPlan, embedder: Embedder, protocol: FewShotProtocol, **options: Any
-) -> tuple[dict[str, FewShotResult], Catalog]:
-    """The results, and the queries that could be read."""
+) -> tuple[dict[str, FewShotResult], dict[str, Catalog], Catalog]:
+    """The results, and the references and the queries that could be read."""
     references = {name: embed_catalog(embedder, part, **options) for name, part in plan.references.items()}
     queries = embed_catalog(embedder, plan.queries, **options)
-    return evaluate_references(plan, references, queries, protocol), queries.catalog
+    catalogs = {name: one.catalog for name, one in references.items()}
+    return evaluate_references(plan, references, queries, protocol), catalogs, queries.catalog
 
 
 def _compare_identification(
@@ -207,10 +216,9 @@ def _compare_identification(
 ) -> list[Change]:
     protocol = ReidProtocol(junk=plan.junk)
     asked = [embed_catalog(embedder, plan.queries, **options) for embedder in (before, after)]
-    first, second = (
-        evaluate_identification(queries, embed_catalog(embedder, plan.gallery, **options), protocol)
-        for queries, embedder in zip(asked, (before, after), strict=True)
-    )
+    galleries = [embed_catalog(embedder, plan.gallery, **options) for embedder in (before, after)]
+    first, second = (evaluate_identification(*pair, protocol) for pair in zip(asked, galleries, strict=True))
+    chance = chance_identification(second, galleries[1].catalog)
     hits = [collect_identification_hits(*pair) for pair in ((first, asked[0].catalog), (second, asked[1].catalog))]
     prefix = "" if classes == "unseen" else f"{classes.replace(' ', '_')}/"
     line = f"tuned less untuned, paired by query; {protocol.describe()}"
@@ -221,6 +229,7 @@ def _compare_identification(
             first.metrics[name],
             second.metrics[name],
             paired_difference(tuned.hit_DQ[0], hits[0][name].hit_DQ[0], tuned.label_Q, protocol=line),
+            chance[f"chance/{name}"],
             tuned,
         )
         for name, tuned in hits[1].items()

@@ -4,7 +4,7 @@ Axes: N rows of the references, Q queries, C classes, S splits, R replicates, G 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,9 @@ from workbench.retrieval.stats import Metric
 __all__ = ["OpenSetProtocol", "OpenSetResult", "Split", "evaluate_open_set", "suit_protocol"]
 
 KINDS = ("all", "near", "far")
+_GUESS = (
+    "a random similarity puts a known query above an unknown one half of the time; exact, so the interval has no width"
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class OpenSetResult:
     Attributes:
         protocol: the protocol that was followed.
         metrics: `open_set/accuracy/known` (nothing refused), and for each kind of unknown queries (all, near, far) that
-            occurs `open_set/AUROC/near`, `FPR@TPR=95%`, `OSCR`, `AURC` (both smaller is better) and `DIR@FAR=1%`.
+            occurs `open_set/AUROC/near`, `FPR@TPR=95%`, `OSCR`, `AURC` (both smaller is better) and `DIR@FAR=1%`; a
+            guesser's AUROC under `chance/`.
         unresolved: names of metrics at a rate of false accepts below one query; their protocol lines say so too. Their lower
             end is 0.
         curves: a row a point: curve ("DIR": share of known queries accepted with the right answer, against FAR; this is the
@@ -112,6 +116,9 @@ def evaluate_open_set(
         if part is None:
             continue
         metrics |= part.metrics
+        metrics[f"chance/open_set/AUROC/{kind}"] = replace(
+            part.metrics[f"open_set/AUROC/{kind}"], value=0.5, low=0.5, high=0.5, protocol=_GUESS
+        )
         unresolved |= part.unresolved
         curves.append(part.curves)
         for number, value in part.auroc.items():

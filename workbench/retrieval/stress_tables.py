@@ -153,8 +153,10 @@ def guidelines(stress: Stress, rule: Rule) -> pd.DataFrame:
 
 def stress_metrics(stress: Stress) -> dict[str, Metric]:
     """Every number by name: `accuracy@1/shots=1/micro` clean, `.../blur=1` under a corruption; of the first embedder plainly, of
-    the others under `<name>/`, and the first less the second under `difference/`.
+    the others under `<name>/`, and the first less the second under `difference/`; `chance/...` of the clean queries.
     """
+    clean = next(iter(stress.answers.values()))[None]
+    chance = Metric(clean.chance, clean.chance, clean.chance, len(clean.label_Q), f"a guesser; {clean.protocol}")
     metrics: dict[str, Metric] = {}
     for number, (embedder, answers) in enumerate(stress.answers.items()):
         prefix = f"{embedder}/" if number else ""
@@ -169,7 +171,7 @@ def stress_metrics(stress: Stress) -> dict[str, Metric]:
             line = f"{name} less {other}, paired by query and draw; {_protocol_line(found, corruption)}"
             gap = replace(_lead(found, second[corruption]), protocol=line)
             metrics[f"difference/{_metric_name(found, corruption)}"] = gap
-    return metrics
+    return metrics | {f"chance/{clean.name}": chance}
 
 
 def _points(difference: float) -> str:
