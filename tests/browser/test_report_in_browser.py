@@ -184,6 +184,26 @@ def test_plots_fit_the_paper_and_come_back(open_file: Callable[..., Any], report
     opened.page.wait_for_function(f"JSON.stringify({screen}) === '{before}'.replaceAll(' ', '')")
 
 
+def test_a_wide_table_is_not_cut_off_on_paper(open_file: Callable[..., Any], tmp_path: Path) -> None:
+    wide = pd.DataFrame([{f"a_setting_number_{number}": "a-value-that-does-not-break" for number in range(20)}])
+    narrow = pd.DataFrame({"recipe": ["scratch"]})
+    cells = [_html(pictures.table(frame, caption=f"n = {len(frame)}")) for frame in (wide, narrow)]
+    opened = open_file(_written(cells, tmp_path))
+    opened.page.evaluate(
+        """() => matchMedia("print").addEventListener("change", (event) => {
+          if (event.matches) window.printed = [...document.querySelectorAll(".wb-table")].map((one) =>
+            [one.getBoundingClientRect().width, Number(getComputedStyle(one).zoom)]);
+        })"""
+    )
+    assert opened.page.locator(".wb-table").first.evaluate("one => one.offsetWidth") > 2 * PAPER_WIDTH_PX
+    opened.page.pdf(prefer_css_page_size=True, format="A4")
+    (wide_px, shrunk), (_, kept) = opened.page.evaluate("window.printed")
+    assert PAPER_WIDTH_PX * 0.7 < wide_px <= PAPER_WIDTH_PX
+    assert shrunk < 0.5
+    assert kept == 1
+    assert opened.page.locator(".wb-table").first.evaluate("one => getComputedStyle(one).zoom") == "1"
+
+
 def test_dark_and_light_follow_the_reader(open_file: Callable[..., Any], report: Path) -> None:
     opened = open_file(report, color_scheme="dark")
     ground = "getComputedStyle(document.body).backgroundColor"

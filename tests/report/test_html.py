@@ -70,7 +70,7 @@ def test_policy_lets_only_the_reports_own_script_run(tmp_path: Path) -> None:
     assert str(policy["content"]).startswith("default-src 'none';")
     assert "base-uri 'none'; form-action 'none'" in str(policy["content"])
     running = [script for script in soup.select("script") if not str(script.get("type", "")).startswith("application/")]
-    assert [script["nonce"] for script in running] == [nonce.group(1)]
+    assert [script["nonce"] for script in running] == [nonce.group(1)] * 2  # of paper, of plots
     assert soup.select("script[src], link, iframe") == []
     other = _report(tmp_path, [_plot_cell()], RECORD).select("script[nonce]")[0]["nonce"]
     assert other != nonce.group(1)
@@ -82,7 +82,9 @@ def test_plotly_is_packed_once_and_only_for_plots(tmp_path: Path) -> None:
     assert gzip.decompress(base64.b64decode(packed.text)).decode() == plotly.offline.get_plotlyjs()
     assert len(soup.select("figure.plot script[type='application/json']")) == 2
     plain = _report(tmp_path, [new_markdown_cell("# No plot")])
-    assert plain.select("script") == []
+    assert plain.select("#plotly-packed") == []
+    (script,) = plain.select("script")
+    assert "beforeprint" in script.text
     assert (tmp_path / "new" / "report.html").stat().st_size < 60_000
 
 

@@ -74,6 +74,7 @@ def write_report(notebook: Path, report: Path, record: dict[str, Any] | None = N
     context = {
         "nonce": nonce,
         "css": _package_text("report.css"),
+        "print_script": _package_text("print.js"),
         "script": _package_text("report.js") if page.num_plots else "",
         "plotly": _packed_plotly() if page.num_plots else "",
         "title": page.title or _words(str(record.get("notebook") or notebook.stem)),
