@@ -123,6 +123,19 @@ def test_rows_are_sorted_by_headline_and_by_date(browser: Browser, index: Path) 
     _close(opened)
 
 
+def test_numbers_of_different_metrics_are_not_put_in_one_order(browser: Browser, tmp_path: Path) -> None:
+    for day, (metric, value) in enumerate(
+        (("mAP", 0.5), ("accuracy@1", 0.25), ("mAP", 0.125), ("accuracy@1", 0.75)), 1
+    ):
+        _add_run(tmp_path, day, value, data=f"{metric} {value}", metric=metric)
+    opened = _open(browser, write_index(tmp_path))
+    opened.page.get_by_role("button", name="Headline").click()
+    assert opened.runs() == ["accuracy@1 0.75", "accuracy@1 0.25", "mAP 0.5", "mAP 0.125"]
+    opened.page.get_by_role("button", name="Headline").click()
+    assert opened.runs() == ["accuracy@1 0.25", "accuracy@1 0.75", "mAP 0.125", "mAP 0.5"]
+    _close(opened)
+
+
 def test_filters_join_and_the_count_is_announced(browser: Browser, index: Path) -> None:
     opened = _open(browser, index)
     assert opened.count() == "7 runs"

@@ -55,11 +55,13 @@
     const sign = view.order === "ascending" ? 1 : -1;
     const compare = "number" in head.dataset ? (a, b) => a - b : collator.compare;
     const keys = new Map(rows.map((row) => [row, row.dataset[view.sort]]));
+    const within = head.dataset.within; // numbers of different metrics have no order
     const ordered = [...rows].sort((a, b) => {
       const [first, second] = [keys.get(a), keys.get(b)];
       // What is missing comes last, whichever way the rest goes.
       if (!first || !second) return (first ? 0 : 1) - (second ? 0 : 1);
-      return sign * compare(first, second);
+      const apart = within ? collator.compare(a.dataset[within], b.dataset[within]) : 0;
+      return apart || sign * compare(first, second);
     });
     body.append(...ordered);
     for (const one of heads) one.removeAttribute("aria-sort");
