@@ -100,6 +100,17 @@ def test_local_dinov2_weights_are_interpolated_to_another_size(tmp_path: Path) -
     assert torch.equal(encoding[0, 0], donor_encoding[0, 0])
 
 
+def test_clip_resnets_are_built_at_other_sizes() -> None:
+    trunk = build_trunk("open_clip:RN50", "random", image_size=(64, 64))
+    assert trunk.preprocessing.image_size == (64, 64)
+    encoding = trunk.tower.state_dict()["attnpool.positional_embedding"]
+    assert encoding.shape == (1 + 2 * 2, 2048)  # a cell each 32 px, and their mean
+    with torch.no_grad():
+        features = trunk.eval()(torch.randn(2, 3, 64, 64))
+    assert features.shape == (2, 1024)
+    assert torch.isfinite(features).all()
+
+
 def test_weights_of_another_model_are_refused(tmp_path: Path, small_clip: str) -> None:
     torch.save(timm.create_model("resnet10t").state_dict(), tmp_path / "other.pth")
     with pytest.raises(ValueError, match="does not fit timm:resnet18"):
@@ -142,6 +153,8 @@ def test_a_broken_weights_file_is_named(tmp_path: Path, content: bytes) -> None:
         ("timm:resnet10t", {"pooling": "class"}, "no tokens"),
         ("timm:resnet10t", {"weights": "/nowhere/weights.pth"}, "a file that exists"),
         (DINOV2, {"image_size": (224, 225)}, r"does not divide; nearest: \(224, 224\)"),
+        ("open_clip:RN50", {"image_size": (256, 128)}, r"square images.*found \(256, 128\); nearest: \(256, 256\)"),
+        ("open_clip:RN50", {"image_size": (100, 100)}, r"multiple of 32 px.*nearest: \(96, 96\)"),
     ],
 )
 def test_wrong_requests_are_refused(name: str, options: dict[str, object], message: str) -> None:

@@ -7,7 +7,7 @@ from is said apart: `pretrained` (the tag's own), `random`, or a local .safetens
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -173,15 +173,16 @@ def _build_open_clip(model: str, weights: str, image_size: tuple[int, int] | Non
             f"open_clip has no weights {tag!r} for {architecture}; there are: {', '.join(tags) or 'none'}."
         )
     described = open_clip.get_pretrained_cfg(architecture, tag) if tag else {}
+    size_there = image_size if image_size is None else _open_clip_size(architecture, config["vision_cfg"], image_size)
     if weights == "pretrained":
         if not tag:
             raise ValueError(f"Name the weights: open_clip:{architecture}/TAG, TAG one of {', '.join(tags) or 'none'}.")
         with downloading(f"open_clip:{model}"):
-            tower = open_clip.create_model(architecture, pretrained=tag, force_image_size=image_size).visual
+            tower = open_clip.create_model(architecture, pretrained=tag, force_image_size=size_there).visual
     else:
         vision = copy.deepcopy(config["vision_cfg"])
-        if image_size is not None:
-            vision["image_size"] = image_size
+        if size_there is not None:
+            vision["image_size"] = size_there
         tower = open_clip.model._build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
         if "timm_model_name" in vision and image_size is not None:
             tower.set_input_size(image_size)
@@ -195,6 +196,19 @@ def _build_open_clip(model: str, weights: str, image_size: tuple[int, int] | Non
         interpolation=described.get("interpolation") or "bicubic",
     )
     return tower, preprocessing
+
+
+def _open_clip_size(architecture: str, vision: Mapping[str, Any], image_size: tuple[int, int]) -> tuple[int, int] | int:
+    """The size as open_clip wants it: its ResNets pool by attention over a square grid, a cell each 32 px."""
+    if not isinstance(vision.get("layers"), list):
+        return image_size
+    height, width = image_size
+    if height != width or height % 32:
+        nearest = max(round(height / 32), 1) * 32
+        raise ValueError(
+            f"{architecture} takes square images, their side a multiple of 32 px; found {image_size}; nearest: {nearest, nearest}."
+        )
+    return height
 
 
 def _load_open_clip(tower: nn.Module, path: Path) -> None:
