@@ -6,6 +6,7 @@ from workbench.report.compare_figures import (
     beside_published,
     cost_against_accuracy,
     paired_differences,
+    paired_matrix,
     pareto_front,
     variants_with_seeds,
 )
@@ -48,6 +49,29 @@ def test_pairs_that_differ_are_filled_and_others_hollow() -> None:
     assert "2 pairs" in figure.layout.title.subtitle.text
     with pytest.raises(ValueError, match="queries in common"):
         paired_differences(pairs.iloc[2:], "accuracy@1")
+
+
+def test_many_pairs_stand_in_one_half_of_a_matrix_the_best_first() -> None:
+    pairs = pd.DataFrame(
+        [("<b>A", "B", 0.01, -0.02, 0.04, 40, 0.6), ("<b>A", "C", -0.03, -0.05, -0.01, 40, 0.01),
+         ("B", "C", -0.04, -0.05, -0.03, 40, 0.02), ("B", "D", np.nan, np.nan, np.nan, 0, np.nan)],
+        columns=["first", "second", "difference", "low", "high", "n", "p_holm"],
+    )  # fmt: skip
+    figure = paired_matrix(pairs, "accuracy@1", "how")
+    # mean leads by hand: C (3 + 4) / 2, A (1 - 3) / 2, B (-1 - 4) / 2
+    assert list(figure.layout.yaxis.ticktext) == ["1  C", "2  &lt;b&gt;A", "3  B"]
+    (heat,) = figure.data
+    cells = {(row, column): text for row, column, text in zip(heat.y, heat.x, heat.text, strict=True)}
+    assert cells == {
+        (1, 2): "<b>+3.0 *</b><br>[+1.0, +5.0]",
+        (1, 3): "<b>+4.0 *</b><br>[+3.0, +5.0]",
+        (2, 3): "+1.0<br>[-2.0, +4.0]",
+    }
+    assert sorted(heat.z) == pytest.approx([1, 3, 4])
+    assert heat.zmin == -heat.zmax
+    assert "n = 40 queries, 3 pairs" in figure.layout.title.subtitle.text
+    with pytest.raises(ValueError, match="queries in common"):
+        paired_matrix(pairs.iloc[3:], "accuracy@1")
 
 
 def test_pareto_front_by_hand() -> None:
