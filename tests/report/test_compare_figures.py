@@ -63,9 +63,9 @@ def test_many_pairs_stand_in_one_half_of_a_matrix_the_best_first() -> None:
     (heat,) = figure.data
     cells = {(row, column): text for row, column, text in zip(heat.y, heat.x, heat.text, strict=True)}
     assert cells == {
-        (1, 2): "<b>+3.0 *</b><br>[+1.0, +5.0]",
-        (1, 3): "<b>+4.0 *</b><br>[+3.0, +5.0]",
-        (2, 3): "+1.0<br>[-2.0, +4.0]",
+        (1, 2): "<b>+3.0 *</b><br>[1.0, 5.0]",
+        (1, 3): "<b>+4.0 *</b><br>[3.0, 5.0]",
+        (2, 3): "+1.0<br>[-2.0, 4.0]",
     }
     assert sorted(heat.z) == pytest.approx([1, 3, 4])
     assert heat.zmin == -heat.zmax

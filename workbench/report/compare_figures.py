@@ -146,7 +146,7 @@ def paired_matrix(pairs: pd.DataFrame, metric: str, protocol: str = "") -> go.Fi
     sure = shown["p_holm"] < ALPHA
     values, lows, highs = (100 * shown[name].to_numpy(np.float64) for name in ("difference", "low", "high"))
     texts = [
-        (f"<b>{value:+.1f} *</b>" if is_sure else f"{value:+.1f}") + f"<br>[{low:+.1f}, {high:+.1f}]"
+        (f"<b>{value:+.1f} *</b>" if is_sure else f"{value:+.1f}") + f"<br>[{low:.1f}, {high:.1f}]"
         for value, low, high, is_sure in zip(values, lows, highs, sure, strict=True)
     ]
     most = max(np.abs(values).max(), 1e-9)
