@@ -23,6 +23,9 @@ BASE_FOLD, RECIPE_FOLD = "0/3 without 1", "0/3 without 2"
 FROM_RANDOM = ("scratch",)
 """Recipes that begin with random weights; all others begin with the trunk made here."""
 
+VALIDATION_IMAGES = 2
+"""Of each class, three times in a run: recipes of their own choice would learn from other images and stop at other steps."""
+
 _SAME = ("git", "versions")
 
 TRUNK_RATES: dict[str, object] = {"learning_rate_trunk": 4e-3, "learning_rate_head": 4e-3}
@@ -145,6 +148,7 @@ def _base_parameters(plan: Plan) -> dict[str, object]:
 
 def _parameters(plan: Plan, recipe: str, factor: float, seed: int, trunk: Path) -> dict[str, object]:
     settings = f"batch_size={plan.batch_size}, rate_factor={factor:g}, num_workers=0"
+    settings += f", validation_images_per_class={VALIDATION_IMAGES}, validation_interval={max(plan.num_steps // 3, 1)}"
     own = {"recipe": recipe, "fold": RECIPE_FOLD, "num_steps": plan.num_steps, "settings": settings, "seed": seed}
     return _shared(plan) | own | {"embedder": plan.trunk if recipe in FROM_RANDOM else str(trunk)}
 

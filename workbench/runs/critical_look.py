@@ -63,6 +63,8 @@ def _questions(metric: str) -> list[_Question]:
     rows: list[tuple[str, Callable[[ComparedRun], object], str, tuple[str, ...]]] = [
         ("Same data set?", lambda run: run.record["parameters"].get("data"), "Other pictures are another question.", ("data",)),
         ("Same images and labels?", fact("catalog"), "A name may stand for other files.", ("data", "data_root")),
+        ("Same training images?", fact("training_images"), "Other images to learn from are no merit of a recipe.", ("fold", "splits")),
+        ("Same validation images?", fact("validation_images"), "Rates and steps are chosen on them.", ("fold", "splits")),
         ("Same queries?", lambda run: _queries(run, metric), "Only then is a difference paired.", ("data", "query_split")),
         ("Same protocol?", protocol, "Conventions alone move numbers by points.", ("shots", "draws", "vote")),
         ("Same trunk?", lambda run: _described(run, "trunk"), "The trunk outweighs most recipes.", trunk),
