@@ -217,7 +217,8 @@ def test_a_fair_comparison_is_the_same_in_everything_but_the_recipe(tmp_path: Pa
 
 def test_what_makes_a_comparison_unfair_is_named(tmp_path: Path) -> None:
     facts = {
-        "catalog": "e" * 64, "training_images": "e" * 64, "validation_images": None, "described": {"trunk": "timm:b", "embedding_dim": 128}, "before": None,
+        "catalog": "e" * 64, "training_images": "e" * 64, "validation_images": None,
+        "described": {"trunk": "timm:b", "embedding_dim": 128}, "before": None,
         "cost": {"seconds": 70.0, "images": 200},
     }  # fmt: skip
     git = {"commit": "f" * 40, "dirty": True}
