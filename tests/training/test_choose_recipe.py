@@ -42,11 +42,49 @@ def test_flips_and_domains() -> None:
         ("scratch", {"num_steps": 3, "num_epochs": 2}, "either"),
         ("scratch", {"domain_weights": "real"}, "written like"),
         ("scratch", {"blockwise_decay": 1.5}, "blockwise_decay above 1"),
+        ("scratch", {"freeze_batchnorm": "no"}, "freeze_batchnorm is True or False, found 'no'"),
+        ("scratch", {"num_steps": 0.5}, "num_steps is a whole number or None, found 0.5"),
+        ("scratch", {"num_steps": True}, "num_steps is a whole number or None, found True"),
+        ("lora", {"lora_rank": 2.5}, "lora_rank is a whole number, found 2.5"),
+        ("scratch", {"learning_rate_trunk": float("inf")}, "learning_rate_trunk is a finite number"),
+        ("scratch", {"milestones": ("a",)}, "milestones is finite numbers in brackets"),
+        ("linear_probe", {"learning_rate_trunk": 1.0}, "change nothing: .*read by a trunk that is trained alone"),
+        ("linear_probe", {"margin_deg": 3.0, "subcenters": 9}, "margin_deg is read by .*subcenters is read by"),
+        ("linear_probe", {"images_per_identity": 8}, "read by the identity sampler alone"),
+        ("full_finetune", {"triplet_margin": 0.5}, "read by the loss triplet alone"),
+        ("scratch", {"lora_alpha": 4.0}, "lora_rank above 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(name: str, given: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         choose_recipe(name, **given)  # type: ignore[arg-type]
+
+
+def test_none_among_the_settings_is_meant_and_elsewhere_leaves_the_field() -> None:
+    # triplet_margin=None is the soft margin, the counterpart of TAO's smooth_loss
+    assert choose_recipe("nvidia_v1_triplet", read_settings("triplet_margin=None")).triplet_margin is None
+    assert choose_recipe("nvidia_v1_triplet", triplet_margin=None).triplet_margin is not None
+    assert choose_recipe("retailklip", read_settings("depth=none, augmentation=None")).depth is None
+    assert choose_recipe("retailklip", read_settings("augmentation=None")).augmentation is None
+    assert choose_recipe("scratch", {"batch_size": 8}, batch_size=16).batch_size == 8
+
+
+def test_truths_are_read_however_they_are_written() -> None:
+    assert read_settings("freeze_batchnorm=false, augment=False, gradient_checkpointing=true") == {
+        "freeze_batchnorm": False,
+        "augment": False,
+        "gradient_checkpointing": True,
+    }
+    chosen = choose_recipe("scratch", read_settings("freeze_batchnorm=false, augment=false"))
+    assert chosen.freeze_batchnorm is False
+    assert chosen.augmentation is None
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_what_a_recipe_has_already_may_be_given_again(name: str) -> None:
+    recipe = RECIPES[name]
+    again = choose_recipe(name, margin_deg=recipe.margin_deg, learning_rate_trunk=recipe.learning_rate_trunk)
+    assert again == recipe
 
 
 def _catalog(splits: list[str]) -> Catalog:

@@ -224,6 +224,9 @@ def test_without_validation_the_last_step_counts(catalog: Catalog, embedder: Emb
     assert result.validation_images.empty
     with pytest.raises(ValueError, match=r"48 images are 1 steps of 12; warmup_steps 2 leave nothing"):
         train(replace(recipe, num_epochs=0.2), embedder, catalog.select("train"), None, tmp_path / "b", log=_silent)
+    short = replace(recipe, num_epochs=0.2, warmup_steps=0, head_first_steps=1)
+    with pytest.raises(ValueError, match=r"1 steps of 12; head_first_steps 1 leave nothing of them for the trunk"):
+        train(short, embedder, catalog.select("train"), None, tmp_path / "c", log=_silent)
 
 
 def test_a_new_head_is_put_in_place_and_kept(catalog: Catalog, embedder: Embedder, tmp_path: Path) -> None:

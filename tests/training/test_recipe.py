@@ -40,7 +40,7 @@ def test_an_unknown_field_is_refused() -> None:
         ({"num_epochs": 3}, "either num_steps or num_epochs"),
         ({"num_steps": None}, "either num_steps or num_epochs"),
         ({"learning_rate_trunk": 0.0}, "learning_rate_trunk is above 0"),
-        ({"learning_rate_trunk": float("nan")}, "learning_rate_trunk is above 0"),
+        ({"learning_rate_trunk": float("nan")}, "learning_rate_trunk is a finite number, found nan"),
         ({"blockwise_decay": 1.5}, "stem faster than the top"),
         ({"batch_size": 10, "accumulation_steps": 4}, "does not divide into 4 parts"),
         ({"warmup_steps": 100}, "leave nothing of num_steps 100"),

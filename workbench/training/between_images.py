@@ -3,6 +3,8 @@
 Axes: N images of a batch, C classes, D width of the embedding.
 """
 
+from collections.abc import Callable
+
 import torch
 from pytorch_metric_learning import distances, losses, miners, reducers
 from torch import nn
@@ -52,25 +54,43 @@ class TripletLoss(nn.Module):
 class CenterLoss(nn.Module):
     """The mean squared distance of images to the center of their class; centers start at 0.
 
-    The gradient that the centers get is not the loss's but the step of the paper, the sum over a class's images of
-    (center - image) / (1 + their number), so that SGD with rate a moves each center a part of the way to its images,
-    however many classes there are. Centers of classes that are not in the batch get 0.
+    The gradient that `give_gradient` gives the centers is not the loss's but the step of the paper, the sum over a class's
+    images of (center - image) / (1 + their number), so that SGD with rate a moves each center a part of the way to its
+    images, however many classes there are and in however many parts the batch is computed. Centers of classes that are not
+    in the batch get 0.
 
     Source: Wen et al., A Discriminative Feature Learning Approach for Deep Face Recognition (ECCV 2016), eq. 4; the mean
     without their half is that of Luo et al. (CVPR workshops 2019), whose weight 5e-4 is the recipes'.
 
     Attributes:
         centers: [C, D].
+        sum_CD, count_C: sum and number of each class's images since the centers were given their gradient.
     """
+
+    sum_CD: torch.Tensor
+    count_C: torch.Tensor
 
     def __init__(self, num_classes: int, embedding_dim: int) -> None:
         super().__init__()
         self.centers = nn.Parameter(torch.zeros(num_classes, embedding_dim))
+        self.register_buffer("sum_CD", torch.zeros(num_classes, embedding_dim), persistent=False)
+        self.register_buffer("count_C", torch.zeros(num_classes), persistent=False)
 
     def forward(self, metric_ND: torch.Tensor, label_N: torch.Tensor) -> torch.Tensor:
         """The mean over images."""
-        center_ND = self.centers[label_N]
-        loss = (metric_ND - center_ND.detach()).square().sum(dim=1).mean()
-        count_N = torch.bincount(label_N, minlength=len(self.centers))[label_N]
-        step = 0.5 * ((metric_ND.detach() - center_ND).square().sum(dim=1) / (1 + count_N)).sum()
-        return loss + (step - step.detach())
+        members_CN = nn.functional.one_hot(label_N, len(self.count_C)).T.to(self.sum_CD)
+        self.sum_CD += members_CN @ metric_ND.detach().to(self.sum_CD)  # index_add would not be repeatable on a GPU
+        self.count_C += members_CN.sum(dim=1)
+        return (metric_ND - self.centers.detach()[label_N]).square().sum(dim=1).mean()
+
+    def give_gradient(self, add_up: Callable[[list[torch.Tensor]], None]) -> None:
+        """Gives the centers their gradient, over all images since the last call.
+
+        Args:
+            add_up: puts the sum over all processes in the place of each tensor.
+        """
+        add_up([self.sum_CD, self.count_C])
+        count_C1 = self.count_C[:, None]
+        self.centers.grad = (count_C1 * self.centers.detach() - self.sum_CD) / (1 + count_C1)
+        self.sum_CD.zero_()
+        self.count_C.zero_()

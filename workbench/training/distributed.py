@@ -6,8 +6,8 @@ joined no group, everything here does nothing and gives back what it was given.
 
 BatchNorm on CPUs sees the images of one process, as it sees one part of a batch that is computed in several; its running
 statistics are averaged over the processes after each step. On GPUs it becomes SyncBatchNorm and sees the images of all processes. Triplets
-are found within one process, of whole identities when the identity sampler draws them; and centers take the mean of the
-steps that the processes' images ask for. All else is as in one process with the same batch.
+are found within one process, of whole identities when the identity sampler draws them. All else is as in one process with
+the same batch.
 """
 
 import os

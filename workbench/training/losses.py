@@ -3,7 +3,7 @@
 Axes: N images of a batch, C classes, D width of the embedding, K width of what the classifier sees.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -79,8 +79,14 @@ class TrainingLoss(nn.Module):
         return None
 
     def center_parameters(self) -> list[nn.Parameter]:
-        """The centers of the center term, none without one; plain SGD steps them, once their gradient is divided by `center`'s weight."""
+        """The centers of the center term, none without one; plain SGD steps them after `give_centers_gradient`."""
         return [part.centers for part in self.parts.values() if isinstance(part, CenterLoss)]
+
+    def give_centers_gradient(self, add_up: Callable[[list[torch.Tensor]], None]) -> None:
+        """See `CenterLoss.give_gradient`; does nothing without a center term."""
+        for part in self.parts.values():
+            if isinstance(part, CenterLoss):
+                part.give_gradient(add_up)
 
 
 def build_loss(

@@ -41,7 +41,8 @@ class Recipe:
         miner: batch_hard (hardest positive and negative of each anchor) or all triplets.
         triplet_weight, classifier_weight, center_weight: of the terms in the sum.
         learning_rate_center: of the centers, which a plain SGD of their own steps, free of center_weight.
-        head: `keep` trains the head that the embedder has; any other is put in its place (see `models.heads`).
+        head: `keep` trains the head that the embedder has; any other is put in its place, with random weights, unless the
+            embedder has one of that kind and width (see `models.heads`).
         embedding_dim: width of a new head's embedding; None is the trunk's width.
         neck_feature: which side of a bnneck's norm is the embedding, after or before.
         sampler: balanced (by breadth and depth) or identity (batches of P identities with K images each).

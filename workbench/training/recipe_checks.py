@@ -1,7 +1,9 @@
 """What makes no sense in a recipe, and why."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal, get_args
+import math
+from collections.abc import Callable, Iterable, Mapping
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
     from workbench.training.recipe import Recipe
@@ -42,6 +44,38 @@ _NOT_NEGATIVE = (
     *("weight_decay", "warmup_steps", "clip_grad", "num_workers", "memory_mib", "seed"),
     *("entropy_weight", "head_first_steps", "lora_rank"),
 )
+_KINDS: dict[Any, str] = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a finite number",
+    str: "text",
+    NoneType: "None",
+    tuple: "finite numbers in brackets",
+    Mapping: "numbers by name",
+}
+_READERS: dict[str, tuple[str, Callable[["Recipe"], bool]]] = {
+    "margin_deg": ("the losses arcface and subcenter_arcface", lambda one: _has(one, "arcface", "subcenter_arcface")),
+    "scale": ("ArcFace losses", lambda one: _has(one, "arcface", "subcenter_arcface", "dynamic_arcface")),
+    "subcenters": ("the loss subcenter_arcface", lambda one: _has(one, "subcenter_arcface")),
+    "dynamic_margin_deg": ("the loss dynamic_arcface", lambda one: _has(one, "dynamic_arcface")),
+    "entropy_weight": ("the loss max_entropy", lambda one: _has(one, "max_entropy")),
+    **{
+        name: ("the loss triplet", lambda one: _has(one, "triplet"))
+        for name in ("triplet_margin", "triplet_distance", "miner", "triplet_weight")
+    },
+    **{
+        name: ("the loss center", lambda one: _has(one, "center")) for name in ("center_weight", "learning_rate_center")
+    },
+    **{
+        name: ("losses with a classifier", lambda one: _has(one, *CLASSIFYING))
+        for name in ("classifier_weight", "learning_rate_loss")
+    },
+    "images_per_identity": ("the identity sampler", lambda one: one.sampler == "identity"),
+    "learning_rate_trunk": ("a trunk that is trained", lambda one: one.freeze != "trunk"),
+    "lora_alpha": ("updates of a lora_rank above 0", lambda one: one.lora_rank > 0),
+    "gamma": ("the multistep schedule", lambda one: one.schedule == "multistep"),
+}
+"""What reads a field, and whether a recipe has it."""
 _RENAMED = {"learning_rate": "learning_rate_trunk"}
 
 Checks = list[tuple[str, bool]]
@@ -60,12 +94,60 @@ def check_field_names(names: Iterable[str], known: set[str]) -> None:
         raise ValueError(f"A recipe has no field {', '.join(unknown)}{''.join(f'; {text}' for text in renamed)}.")
 
 
+def find_mistyped(values: Mapping[str, Any], hints: Mapping[str, Any]) -> list[str]:
+    """What each value should be that is of another kind than its field; numbers are finite, and a truth is no number.
+
+    Args:
+        values: by field.
+        hints: the type of each field.
+    """
+    told = []
+    for name, value in values.items():
+        kinds = get_args(hints[name]) if isinstance(hints[name], UnionType) else (hints[name],)
+        if not any(_fits(value, kind) for kind in kinds):
+            wanted = " or ".join(
+                _KINDS.get(get_origin(kind) or kind, getattr(kind, "__name__", str(kind))) for kind in kinds
+            )
+            told.append(f"{name} is {wanted}, found {value!r}")
+    return told
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    origin = get_origin(kind)
+    if origin is Literal:  # `_CHOICES` names the choices
+        return True
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if origin is tuple:
+        return isinstance(value, tuple | list) and all(_fits(one, float) for one in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(_fits(one, float) for one in value.values())
+    return isinstance(value, kind)
+
+
+def find_unread(recipe: "Recipe", names: Iterable[str]) -> list[str]:
+    """Which of these fields nothing in the recipe reads, and what would."""
+    return [
+        f"{name} is read by {_READERS[name][0]} alone"
+        for name in sorted(names)
+        if name in _READERS and not _READERS[name][1](recipe)
+    ]
+
+
+def _has(recipe: "Recipe", *terms: str) -> bool:
+    return any(term in terms for term in recipe.loss_terms)
+
+
 def find_mistakes(recipe: "Recipe") -> list[str]:
     """Everything that is wrong with a recipe, in words; empty when it can be trained.
 
     What depends on the embedder or on the images (an lca head on a transformer, triplets without positives) is refused
     when the training begins, by `prepare`.
     """
+    if mistyped := find_mistyped(vars(recipe), get_type_hints(type(recipe))):
+        return mistyped
     checks = [*_values(recipe), *_length(recipe), *_loss(recipe), *_head(recipe), *_frozen(recipe), *_batches(recipe)]
     return [text for text, wrong in checks if wrong]
 

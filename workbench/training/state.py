@@ -169,7 +169,7 @@ def num_steps_of(recipe: Recipe, num_samples: int) -> int:
     """Optimiser steps of a run with `num_samples` samples an epoch; part of a step counts as one.
 
     Raises:
-        ValueError: the warm-up leaves nothing of them.
+        ValueError: the warm-up, or the steps of the head alone, leave nothing of them.
     """
     if recipe.num_steps is not None:
         return recipe.num_steps
@@ -179,5 +179,10 @@ def num_steps_of(recipe: Recipe, num_samples: int) -> int:
         raise ValueError(
             f"{recipe.num_epochs} epochs of {num_samples} images are {num_steps} steps of {recipe.batch_size}; "
             f"warmup_steps {recipe.warmup_steps} leave nothing of them. Train longer or warm up shorter."
+        )
+    if recipe.head_first_steps >= num_steps:
+        raise ValueError(
+            f"{recipe.num_epochs} epochs of {num_samples} images are {num_steps} steps of {recipe.batch_size}; "
+            f"head_first_steps {recipe.head_first_steps} leave nothing of them for the trunk. Train longer, or take fewer."
         )
     return num_steps

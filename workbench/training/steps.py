@@ -63,16 +63,14 @@ def optimise(
         scaler: of the loss; disabled unless float16 is used.
         inputs: of this process: images, uint8 [N, H, W, 3], or the features of a frozen trunk (see `compute_outputs`).
         label_N: int64 [N], classes.
-        recipe: accumulation_steps, amp, clip_grad and center_weight are read.
-        center_optimizer: over the centers. Their gradient is divided by the term's weight, so that they follow the
-            images at a rate of their own (Wen et al., ECCV 2016), and is not clipped.
+        recipe: accumulation_steps, amp and clip_grad are read.
+        center_optimizer: over the centers. They follow the images of the whole batch at a rate of their own, whatever the
+            term's weight (Wen et al., ECCV 2016), and their gradient is not clipped.
 
     Raises:
         TrainingDivergedError: loss or gradient is not finite; the weights are as they were before the step.
     """
     optimizer.zero_grad(set_to_none=True)
-    if center_optimizer is not None:
-        center_optimizer.zero_grad(set_to_none=True)
     totals: dict[str, torch.Tensor] = {}
     parts = zip(inputs.chunk(recipe.accumulation_steps), label_N.chunk(recipe.accumulation_steps), strict=True)
     for some, labels in parts:
@@ -89,8 +87,7 @@ def optimise(
     terms = dict(zip(list(totals)[1:], means, strict=True)) if len(means) > 1 else {}
     if not math.isfinite(mean):
         raise TrainingDivergedError(f"the loss is {mean}")
-    optimizers = [optimizer] if center_optimizer is None else [optimizer, center_optimizer]
-    add_up_gradients(one for stepped in optimizers for group in stepped.param_groups for one in group["params"])
+    add_up_gradients(one for group in optimizer.param_groups for one in group["params"])
     average_statistics(embedder)
     scaler.unscale_(optimizer)
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -98,11 +95,9 @@ def optimise(
     if not math.isfinite(norm) and not scaler.is_enabled():  # a scaler skips such a step and lowers its scale
         raise TrainingDivergedError(f"the norm of the gradient is {norm}")
     scaler.step(optimizer)
+    loss.give_centers_gradient(add_up)
     if center_optimizer is not None:
-        scaler.unscale_(center_optimizer)
-        for parameter in center_optimizer.param_groups[0]["params"]:
-            parameter.grad /= recipe.center_weight
-        scaler.step(center_optimizer)
+        center_optimizer.step()
     scaler.update()
     return StepOutcome(mean, terms, norm)
 
