@@ -1,5 +1,6 @@
 """What the README tells its reader to type is taken: commands parse, notebooks are there, parameters are theirs."""
 
+import fnmatch
 import re
 import shlex
 from pathlib import Path
@@ -45,7 +46,16 @@ def test_the_example_for_ci_is_a_workflow_that_keeps_its_reports() -> None:
     steps = yaml.safe_load(text)["jobs"]["sweep"]["steps"]
     assert steps[-1]["uses"].startswith("actions/upload-artifact@")
     assert steps[-1]["if"] == "always()"
-    assert steps[-1]["with"]["path"] == "outputs/"
+    kept, *left_out = steps[-1]["with"]["path"].split()
+    assert kept == "outputs/"
+    assert all(pattern.startswith("!outputs/") for pattern in left_out)
+    for path, is_left_out in {
+        "outputs/index.html": False,
+        "outputs/20261121T204516Z-x-1/report.html": False,
+        "outputs/cache/embeddings/0f/part.npy": True,
+        "outputs/20261121T204516Z-x-1/training/checkpoint_00000100_0123456789abcdef.pt": True,
+    }.items():
+        assert any(fnmatch.fnmatch(path, pattern[1:]) for pattern in left_out) == is_left_out, path
 
 
 def test_the_pictures_of_the_tour_are_there_and_small() -> None:

@@ -206,10 +206,21 @@ def test_a_view_of_what_is_gone_says_so(browser: Browser, index: Path) -> None:
     _close(opened)
 
 
+def test_the_report_is_one_click_away_in_a_window_that_cuts_the_last_column_off(browser: Browser, index: Path) -> None:
+    opened = _open(browser, index, viewport={"width": 1200, "height": 900})
+    row = opened.page.get_by_role("row").filter(has_text="timm:two").filter(has_text="02_train")
+    right = "link => link.getBoundingClientRect().right"
+    assert row.get_by_role("link", name="record").evaluate(right) > 1200
+    assert row.get_by_role("link", name="02_train").evaluate(right) < 1200
+    row.get_by_role("link", name="02_train").click()
+    assert opened.page.title() == "report 4"
+    _close(opened)
+
+
 def test_links_lead_to_the_run_from_row_and_from_point(browser: Browser, index: Path) -> None:
     opened = _open(browser, index)
     row = opened.page.get_by_role("row").filter(has_text="timm:two").filter(has_text="02_train")
-    assert row.get_by_role("link").all_inner_texts() == ["report", "metrics", "record"]
+    assert row.get_by_role("link").all_inner_texts() == ["02_train", "report", "metrics", "record"]
     row.get_by_role("link", name="report").click()
     assert opened.page.title() == "report 4"
     opened.page.go_back()

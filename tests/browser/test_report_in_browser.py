@@ -1,6 +1,7 @@
 """Reports as a reader sees them: opened from a file, with the network cut, in a real browser."""
 
 import io
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from playwright.sync_api import Page
 
 from workbench.report import figures, pictures
 from workbench.report.cells import PLOTLY_MIMETYPE
+from workbench.report.compare_figures import paired_differences, paired_matrix
 from workbench.report.html import write_report
 from workbench.report.published import published_curves
 
@@ -234,6 +236,43 @@ def test_phone_scrolls_down_and_never_sideways(open_file: Callable[..., Any], re
         })"""
     )
     assert clipped == []
+    assert opened.errors == []
+
+
+def test_a_figure_that_needs_room_keeps_it_on_a_phone_and_long_titles_are_broken(
+    open_file: Callable[..., Any], tmp_path: Path
+) -> None:
+    names = [f"recipe=long name {number}" for number in range(11)]
+    rows = [(a, b, 0.01, -0.11, 0.123, 96, 0.5) for at, a in enumerate(names) for b in names[at + 1 :]]
+    pairs = pd.DataFrame(rows, columns=["first", "second", "difference", "low", "high", "n", "p_holm"])
+    metric = "accuracy@1/shots=all/micro/references=reference:packshot"
+    words = go.Figure(go.Scatter(y=[1, 2]), {"xaxis": {"title": {"text": "threshold, " * 9 + "cosine"}}})
+    shown = [paired_matrix(pairs, metric), paired_differences(pairs.iloc[:2], metric), words]
+    opened = open_file(
+        _written([*map(_shown, shown)], tmp_path), viewport={"width": 390, "height": 844}, is_mobile=True
+    )
+    assert opened.page.evaluate("document.documentElement.scrollWidth") == 390
+    matrix, forest, line = opened.page.locator(".plot-area").all()
+    scrolls = "area => [area.scrollWidth > area.clientWidth, area.tabIndex]"
+    assert [area.evaluate(scrolls) for area in (matrix, forest, line)] == [[True, 0], [True, 0], [False, -1]]
+    assert [area.evaluate("area => area.scrollWidth") for area in (matrix, forest)] == [220 + 10 * 70, 600]
+    texts = matrix.locator(".heatmap-label").evaluate_all(
+        "all => all.map(one => one.getBoundingClientRect()).map(({left, right}) => [(left + right) / 2, right - left])"
+    )
+    columns = sorted({round(middle) for middle, _ in texts})
+    apart = [after - before for before, after in itertools.pairwise(columns) if after - before > 9]
+    assert len(texts) == 55
+    assert len(apart) == 9
+    assert max(width for _, width in texts) < min(apart), "no text runs into the next"
+    for area in (matrix, forest, line):
+        inside = area.evaluate(
+            """area => [...area.querySelectorAll('.xtitle')].map((title) => {
+              const [one, all] = [title.getBoundingClientRect(), area.querySelector('.main-svg').getBoundingClientRect()];
+              return all.left <= one.left && one.right <= all.right && one.bottom <= all.bottom;
+            })"""
+        )
+        assert inside == [True]
+    assert line.locator(".xtitle tspan").count() > 1
     assert opened.errors == []
 
 

@@ -93,6 +93,24 @@ def test_banners_of_papermill_go_and_the_failing_cell_is_marked() -> None:
     assert "Nothing below this line was computed" in notebook.cells[2].source
 
 
+def test_the_cell_that_ran_when_the_run_was_ended_is_marked_where_its_line_is_the_records() -> None:
+    def stopped() -> NotebookNode:
+        silent = new_code_cell("\n  train(model)\nmore()")  # it printed nothing, so that no output says that it ran
+        return new_notebook(cells=[_ran("a"), new_code_cell(" "), silent, new_code_cell("c")])
+
+    notebook = stopped()
+    page = prepare_cells(notebook, finished=False, stood_at={"number": 2, "first_line": "train(model)"})
+    assert (page.stopped_cell, page.failing_cell, page.num_begun) == (2, None, 1)
+    assert [cell.metadata.get("tags") for cell in notebook.cells] == [None, None, ["stopped-cell"], None, None]
+    assert "Nothing below this line was computed" in notebook.cells[3].source
+    for strange in ({"number": 2, "first_line": "other()"}, {"number": 9, "first_line": "c"}, {"number": 2}, {}):
+        notebook = stopped()
+        assert prepare_cells(notebook, finished=False, stood_at=strange).stopped_cell is None
+        assert not any(cell.metadata.get("tags") for cell in notebook.cells)
+    failed = new_notebook(cells=[_ran("a", _error()), new_code_cell("b")])
+    assert prepare_cells(failed, finished=False, stood_at={"number": 2, "first_line": "b"}).stopped_cell is None
+
+
 def test_an_error_that_was_wanted_is_no_failure() -> None:
     notebook = new_notebook(cells=[_ran("a", _error(), tags=["raises-exception"]), new_code_cell("b")])
     assert prepare_cells(notebook).failing_cell is None

@@ -69,6 +69,7 @@ def test_many_pairs_stand_in_one_half_of_a_matrix_the_best_first() -> None:
     }
     assert sorted(heat.z) == pytest.approx([1, 3, 4])
     assert heat.zmin == -heat.zmax
+    assert figure.layout.meta == {"min_width": 220 + 2 * 70}, "names and two columns"
     assert "n = 40 queries, 3 pairs" in figure.layout.title.subtitle.text
     with pytest.raises(ValueError, match="queries in common"):
         paired_matrix(pairs.iloc[3:], "accuracy@1")

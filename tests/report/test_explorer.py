@@ -1,5 +1,6 @@
 """The explorer without a kernel: values are set, messages handed in and points clicked as a browser would do it."""
 
+import html
 import json
 import sys
 import time
@@ -10,14 +11,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
+from IPython.display import HTML
 from PIL import Image
 from plotly.callbacks import InputDeviceState, Points
 
 from workbench.data.images import ImageError
 from workbench.report.explorer import Explorer
 from workbench.report.picture_grid import PictureGrid, Thumbnails, Tile
-from workbench.report.query_panel import answer_sheet
+from workbench.report.query_panel import answer_parts, answer_sheet
 from workbench.report.threshold_panel import ThresholdPanel, counts_table
 from workbench.retrieval.explore import ThresholdCounts
 from workbench.retrieval.gallery import Gallery
@@ -35,6 +38,7 @@ class FourReferences:
     asked_degrees: tuple[float, ...] = (3.0, 80.0, 120.0, 20.0)
     asked_labels: tuple[str, ...] = ("a", "b", HOSTILE, "not there")
     saved: list[str] = field(default_factory=list)
+    thresholds: list[tuple[str, float]] = field(default_factory=lambda: [("1 %", 0.65)])
 
     def __post_init__(self) -> None:
         self.query_QD = _plane(self.asked_degrees)
@@ -74,6 +78,9 @@ class FourReferences:
         }
         xy = np.concatenate([self.gallery.embedding_ND, self.query_QD])
         return pd.DataFrame(columns).assign(x=xy[:, 0], y=xy[:, 1]), "Two axes hold all."
+
+    def measured(self) -> list[tuple[str, float]]:
+        return self.thresholds
 
     def reference_picture(self, reference: int) -> Image.Image:
         if reference == 3:
@@ -127,9 +134,7 @@ def _counts() -> ThresholdCounts:
 
 @pytest.fixture
 def explorer(tmp_path: Path) -> Explorer:
-    return Explorer(
-        FourReferences(), _counts, 0.7, [("1 %", 0.65)], dropped=tmp_path / "dropped", subtitle="four queries"
-    )
+    return Explorer(FourReferences(), _counts, 0.7, dropped=tmp_path / "dropped", subtitle="four queries")
 
 
 def _trace(explorer: Explorer, kind: str) -> Any:
@@ -166,6 +171,35 @@ def test_the_slider_moves_the_counts_by_hand_worked_numbers(explorer: Explorer) 
     panel.measured.value = 0.65
     assert panel.threshold == 0.65
     assert _numbers(panel)["wrong"] == 0
+
+
+def test_a_changed_gallery_has_its_own_n_and_its_own_measured_thresholds(explorer: Explorer) -> None:
+    panel, trial = explorer.threshold, explorer._trial
+    assert "four queries. n = 4 queries" in panel.figure.layout.title.subtitle.text
+    panel.measured.value = 0.65
+    explorer._count = lambda: ThresholdCounts(np.array([0.5, 0.8]), np.array([0.6]), np.array([0.55, 0.7, 0.75, 0.9]))
+    trial.thresholds = []  # type: ignore[attr-defined]
+    explorer.refresh()
+    assert "four queries. n = 3 queries" in panel.figure.layout.title.subtitle.text
+    assert max(panel.figure.data[-1].y) == 4
+    assert panel.measured.options == (("no measured threshold", None),), "what was measured before is not offered"
+    assert panel.threshold == 0.65, "the threshold in use stays"
+    trial.thresholds = [("1 %", 0.55), ("5 %", 0.5)]  # type: ignore[attr-defined]
+    explorer.refresh()
+    assert [value for _, value in panel.measured.options] == [None, 0.55, 0.5]
+    panel.measured.value = 0.55
+    assert _numbers(panel)["wrong"] == 1
+    assert panel.threshold == 0.55
+
+
+def test_what_is_said_about_the_map_follows_the_gallery(explorer: Explorer) -> None:
+    trial = explorer._trial
+    points = trial.points()[0]
+    trial.points = lambda: (points.iloc[1:], "Two axes hold all. 7 of 8 points are shown")  # type: ignore[method-assign]
+    explorer.refresh()
+    said = explorer.map.figure.layout.title.subtitle.text.replace("<br>", " ")
+    assert "n = 3 references" in said
+    assert "7 of 8 points are shown" in said
 
 
 def _numbers(panel: ThresholdPanel) -> dict[str, int]:
@@ -216,6 +250,34 @@ def test_a_picture_is_asked_by_path_or_dropped_and_a_bad_one_gets_a_clear_line(
     assert panel.grid.note == "big.tif has 9.5 MB, more than a browser may send (8 MB): type its path instead."
 
 
+@pytest.mark.parametrize("name", ["..", "x" * 300 + ".png", "a\0b.png"])
+def test_a_dropped_name_that_is_no_file_name_gets_a_line(explorer: Explorer, tmp_path: Path, name: str) -> None:
+    panel = explorer.query
+    panel.ask_query(0)
+    panel.grid._handle_custom_msg({"kind": "picture", "name": name}, [memoryview(b"hello")])
+    assert panel.grid.note.startswith(f"{name[:80]} cannot be kept: ")
+    assert panel.grid.items == []
+    assert panel.compare.disabled
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [], "nothing is left behind"
+
+
+def test_still_sheets_say_why_there_is_no_picture() -> None:
+    trial = FourReferences()
+    sheet = answer_sheet(trial, 2, 0.5).data  # reference 3, of the hostile class, has no picture
+    assert sheet.count("<img src=") == 4
+    assert '<div class="wb-missing">No picture: reference 3: nothing says where its picture lies</div>' in sheet
+    assert f"✓ right. {html.escape(HOSTILE)}" in sheet
+    assert "reference 2" not in sheet
+    trial.asked_labels, trial.asked_degrees = ("a",) * 4, (3.0, 175.0, 0.0, 0.0)
+    trial.__post_init__()
+    drawn, missing = answer_parts(trial, 0), answer_parts(trial, 1)
+    assert isinstance(drawn, go.Figure)
+    assert isinstance(missing, HTML)
+    assert "query a, its nearest reference a" in drawn.layout.title.subtitle.text
+    assert "Which parts match cannot be drawn: reference 3: nothing says where" in missing.data
+    assert missing.data.count("<img src=") == 1
+
+
 def test_thumbnails_are_small_pictures_with_alternatives_and_nothing_is_markup(explorer: Explorer) -> None:
     explorer.query.ask_query(2)
     for item, tile in zip(explorer.query.grid.items, explorer.query.grid.tiles, strict=True):
@@ -264,6 +326,7 @@ def test_filters_leave_what_they_say(explorer: Explorer) -> None:
     assert len(panel.visible_rows()) == 0
     assert panel.grid.note == "No point passes these filters."
     panel.wrong.value, panel.domain.value = False, "all"
+    assert panel.grid.note == "Click a point, or draw a lasso around some."
     panel.label.value = "b"  # its reference, its query, and the query that was taken for it
     assert panel.points.iloc[panel.visible_rows()]["number"].tolist() == [2, 1, 2]
     _trace(explorer, "wrong")._dispatch_on_click(Points(point_inds=[0], trace_index=2), InputDeviceState())

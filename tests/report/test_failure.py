@@ -22,7 +22,8 @@ def test_a_cell_that_failed(tmp_path: Path) -> None:
     assert found["how_far"] == "4 of 22 code cells ran to their end."
     assert found["message"] == "MemoryError"
     assert found["plain"] == "The machine's memory was full: fewer images at once, or a larger machine."
-    assert (found["log"], found["log_title"], found["linked"]) == ("one\ntwo", "The log, 2 lines", True)
+    assert (found["log"], found["log_title"]) == ("one\ntwo", "The log, 2 lines")
+    assert found["link"] == "Go to the cell that failed"
 
 
 def test_a_run_ended_from_outside_names_the_cell_it_stood_at(tmp_path: Path) -> None:
@@ -34,7 +35,14 @@ def test_a_run_ended_from_outside_names_the_cell_it_stood_at(tmp_path: Path) -> 
     assert found["how_far"] == "6 of 22 code cells ran to their end."
     assert found["first_line"] == "train(model)"
     assert found["message"] == "Timeout: The deadline of 9 s passed while cell 7 of 22 ran."
-    assert (found["plain"], found["log"], found["linked"]) == ("", "", False)
+    assert (found["plain"], found["log"], found["link"]) == ("", "", "")
+    page.stopped_cell = 7
+    found = _explained(page, {"error": error}, "timeout", tmp_path)
+    assert found["headline"] == "This run was stopped at its deadline in code cell 7. Its numbers are not complete."
+    assert (found["how_far"], found["link"]) == (
+        "6 of 22 code cells ran to their end.",
+        "Go to the cell that ran when it was ended",
+    )
     assert _explained(Page(num_code_cells=22, num_begun=6), {"error": error}, "timeout", tmp_path)["how_far"] == (
         "6 of 22 code cells ran to their end."
     )

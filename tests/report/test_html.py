@@ -123,6 +123,23 @@ def test_runs_that_were_ended_from_outside(tmp_path: Path, status: str, headline
     assert len(soup.select(".never-ran")) == 1
 
 
+@pytest.mark.parametrize("status", ["timeout", "killed"])
+def test_the_cell_at_which_a_run_was_ended_is_shown(tmp_path: Path, status: str) -> None:
+    cells = [new_code_cell("a", execution_count=1), new_code_cell("slow"), new_code_cell("never")]
+    error = {"type": "T", "message": "m", "cell": {"number": 2, "of": 3, "first_line": "slow"}}
+    soup = _report(tmp_path, cells, {**RECORD, "status": status, "error": error})
+    assert " in code cell 2. " in _text(soup, ".error-box h2")
+    (link,) = soup.select(".error-box a")
+    assert (link["href"], link.get_text()) == ("#failing-cell", "Go to the cell that ran when it was ended")
+    assert _text(soup, "#failing-cell .failing-label") == "This cell ran when the run was ended"
+    assert "slow" in _text(soup, "#failing-cell.failing-cell .jp-InputArea"), "the style unfolds code in this class"
+    assert "never" not in _text(soup, "#failing-cell")
+    first = {**error, "cell": {"number": 1, "of": 3, "first_line": "slow"}}
+    soup = _report(tmp_path, [new_code_cell("slow")], {**RECORD, "status": status, "error": first})
+    assert "slow" in _text(soup, "#failing-cell .jp-InputArea")
+    assert "was not executed" not in soup.get_text()
+
+
 def test_notebook_that_was_never_executed_says_so(tmp_path: Path) -> None:
     soup = _report(tmp_path, [new_markdown_cell("text"), new_code_cell("a")])
     assert _text(soup, ".status") == "not executed"

@@ -43,6 +43,10 @@ def test_what_the_box_lacks_comes_from_the_record() -> None:
         ("chance", "1 %"),
     ]
     assert (done["question"], done["answer"], done["protocol"]) == ("How good?", "62 %", "1 shot")
+    record["facts"] = {"catalog": ["0123", "4567"]}
+    done = complete_summary(BOX, record, {}, "")
+    assert done is not None
+    assert done["details"][0] == ("data", "grocery"), "several catalogs are no fingerprint"
     told = Summary("a", "b", "c", (("cost", "9 min"), ("data", "mine")))
     done = complete_summary(told, record, {}, "3.0 s")
     assert done is not None

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 from PIL import Image
 
@@ -10,6 +11,7 @@ from workbench.data.catalog import Catalog, open_catalog
 from workbench.data.images import ImageError
 from workbench.data.inputs import Input
 from workbench.models.embedder import Embedder, build_embedder
+from workbench.report.query_panel import answer_parts, answer_sheet
 from workbench.retrieval.embed import embed_catalog
 from workbench.retrieval.explore import count_answers
 from workbench.retrieval.gallery import Gallery
@@ -185,6 +187,54 @@ def test_a_picture_that_nobody_knows_is_said_to_be_missing(trial: GalleryTrial) 
     trial.gallery.add("new", np.eye(trial.gallery.dim)[:1], ["from/elsewhere.png"])
     with pytest.raises(ImageError, match="nothing says where"):
         trial.reference_picture(5)
+
+
+def test_a_gallery_that_was_saved_with_new_products_shows_them_where_their_files_still_lie(
+    trial: GalleryTrial, shop: Catalog, tmp_path: Path
+) -> None:
+    """What an exploration adds, the next one opens: its pictures are those of no catalog."""
+    first = _draw(tmp_path / "new" / "one.png", COLOURS["a&b"], 1)
+    second = _draw(tmp_path / "other" / "two.png", COLOURS["a&b"], 2)
+    trial.add_folder(str(first.parent), "a&b")
+    trial.add_folder(str(second.parent), "another")
+    trial.save()
+    opened = GalleryTrial(trial.embedder, trial.folder, trial.queries, shop, device="cpu")
+    assert opened.reference_picture(5).tobytes() == Image.open(first).tobytes()
+    second.unlink()
+    with pytest.raises(ImageError, match=r"two\.png: nothing says where"):
+        opened.reference_picture(6)
+    asked = opened.answers()
+    for row in range(len(asked)):  # no answer stops a page that shows it
+        assert answer_sheet(opened, row, 0.5).data.count('class="wb-missing"') == 1
+    figure = answer_parts(opened, 0)
+    assert isinstance(figure, go.Figure)
+    assert figure.layout.title.text.startswith("<b>Which parts of query")
+
+
+def test_pictures_of_two_tables_with_one_name_are_told_apart(trial: GalleryTrial, tmp_path: Path) -> None:
+    for number, label in enumerate(("red", "blue")):
+        _draw(tmp_path / label / "IMG_1.png", ((250, 0, 0), (0, 0, 250))[number], number)
+        (tmp_path / label / "table.csv").write_text("path\nIMG_1.png\n")
+        trial.add_folder(str(tmp_path / label / "table.csv"), label)
+    for reference, label in ((5, "red"), (6, "blue")):
+        assert trial.reference_picture(reference).tobytes() == Image.open(tmp_path / label / "IMG_1.png").tobytes()
+    assert trial.points()[0]["domain"].iloc[:7].tolist() == [*["real"] * 4, "real", "added", "added"]
+    trial.undo()
+    trial.add_folder(str(tmp_path / "blue" / "table.csv"), "blue")
+    assert trial.reference_picture(5).tobytes() == Image.open(tmp_path / "blue" / "IMG_1.png").tobytes()
+
+
+def test_thresholds_are_offered_for_the_gallery_that_they_were_measured_with(trial: GalleryTrial) -> None:
+    assert trial.measured() == [], "nobody has measured"
+    trial.mark_bad([4])
+    trial.save()
+    stored = Gallery.load(trial.folder).about["measured"]["false_accepts"]
+    assert [value for _, value in trial.measured()] == [one["threshold"] for one in stored] != []
+    assert trial.measured()[0][0] == f"{100 * stored[0]['rate']:.4g} % false accepts: {stored[0]['threshold']:.4f}"
+    trial.mark_bad([0])
+    assert trial.measured() == []
+    trial.undo()
+    assert len(trial.measured()) == len(stored)
 
 
 def test_a_map_of_many_points_keeps_queries_first() -> None:

@@ -151,7 +151,7 @@ def _read_row(
         name=folder.name,
         status=str(record["status"]),
         notebook=notebook,
-        data=_given(parameters, "data"),
+        data=_given(parameters, "data") or str(facts.get("data") or ""),
         trunk=trunk,
         recipe=recipe,
         source=maker.partition("-")[2],

@@ -8,6 +8,7 @@ the rest of the page) and what would only leave a broken picture behind.
 import html
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,26 +39,29 @@ class Page:
     num_code_cells: int = 0
     num_begun: int = 0
     failing_cell: int | None = None
+    stopped_cell: int | None = None
     error_name: str = ""
     error_message: str = ""
 
     @property
     def executed(self) -> bool:
-        """Whether any cell was."""
-        return self.num_begun > 0
+        """Whether any cell was, or was begun."""
+        return self.num_begun > 0 or self.stopped_cell is not None
 
 
-def prepare_cells(notebook: NotebookNode, *, finished: bool = True) -> Page:
+def prepare_cells(notebook: NotebookNode, *, finished: bool = True, stood_at: Mapping[str, Any] | None = None) -> Page:
     """What the page's frame shows of `notebook`, whose cells are changed in place into what the template prints.
 
     Markdown becomes contained HTML, the first top heading is lifted out as the title, headings of the second level
     get the names that the contents list links to. Plotly figures become a `figure` element with their data beside it.
     The last answer box (`pictures.summary_box`) is lifted out for the top of the page. papermill's banners go; the cell
-    that failed is tagged `failing-cell`, and a line tells where nothing ran any more.
+    that failed is tagged `failing-cell`, or `stopped-cell` where the run was ended from outside while it ran, and a line
+    tells where nothing ran any more.
 
     Args:
         notebook: nbformat 4, executed, partly executed or not executed at all.
         finished: whether the run is known to have come to its end; if not, cells that never ran are pointed out.
+        stood_at: the cell that the record's error names: `number` among the code cells from 1, and `first_line`.
     """
     page = Page()
     notebook.cells = [
@@ -68,6 +72,8 @@ def prepare_cells(notebook: NotebookNode, *, finished: bool = True) -> Page:
     page.num_begun = sum(_begun(cell) for cell in code_cells)
     for number, cell in enumerate(code_cells, start=1):
         _find_failure(page, number, cell)
+    if page.failing_cell is None and stood_at:
+        _find_stop(page, code_cells, stood_at)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = _prepare_markdown(page, cell)
@@ -125,6 +131,16 @@ def _find_failure(page: Page, number: int, cell: NotebookNode) -> None:
         page.error_name = errors[0].ename
         page.error_message = errors[0].evalue
         cell.metadata["tags"] = [*tags, "failing-cell"]
+
+
+def _find_stop(page: Page, code_cells: list[NotebookNode], stood_at: Mapping[str, Any]) -> None:
+    """Tags the cell that the record names, where the cell of that number begins with the line that the record has."""
+    number, line = stood_at.get("number"), str(stood_at.get("first_line") or "")
+    if isinstance(number, int) and 1 <= number <= len(code_cells) and line:
+        cell = code_cells[number - 1]
+        if cell.source.strip().startswith(line):
+            page.stopped_cell = number
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "stopped-cell"]
 
 
 def _prepare_markdown(page: Page, cell: NotebookNode) -> str:
@@ -234,7 +250,11 @@ def _lift_summary(page: Page, code_cells: list[NotebookNode]) -> None:
 
 
 def _mark_where_it_stopped(notebook: NotebookNode) -> None:
-    ran = [index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code" and _begun(cell)]
+    ran = [
+        index
+        for index, cell in enumerate(notebook.cells)
+        if cell.cell_type == "code" and (_begun(cell) or "stopped-cell" in cell.metadata.get("tags", []))
+    ]
     rest = notebook.cells[ran[-1] + 1 :]
     if any(cell.cell_type == "code" and cell.source.strip() for cell in rest):
         note = '<p class="never-ran">The run stopped here. Nothing below this line was computed.</p>'

@@ -32,6 +32,10 @@ __all__ = [
 ]
 
 ALPHA = 0.05
+# Below these widths a report on a phone scrolls a figure sideways, because it could not be read.
+_LONG_NAMES_PX = 560  # lines of 44 small letters, and as much room for the values
+_NAMES_PX = 220  # a variant's name, in lines of 30 letters
+_CELL_PX = 70  # an interval such as [-11.0, 12.3], in small letters
 _COSTS = (
     ("seconds", "training time (minutes)", 1 / 60, False),
     ("images_per_s", "training speed (images/s)", 1.0, True),
@@ -87,10 +91,7 @@ def paired_differences(pairs: pd.DataFrame, metric: str, protocol: str = "") -> 
     Raises:
         ValueError: `pairs` has no pair with a difference, or a column is missing.
     """
-    need_columns(pairs, ("first", "second", "difference", "low", "high", "n", "p_holm"), "pairs")
-    pairs = pairs.dropna(subset="difference")
-    if pairs.empty:
-        raise ValueError("Wanted at least one pair with queries in common, found none.")
+    pairs = _comparable(pairs)
     rank = np.arange(1, len(pairs) + 1)
     sure = pairs["p_holm"].to_numpy(np.float64) < ALPHA
     values, lows, highs = (100 * pairs[name].to_numpy(np.float64) for name in ("difference", "low", "high"))
@@ -133,10 +134,7 @@ def paired_matrix(pairs: pd.DataFrame, metric: str, protocol: str = "") -> go.Fi
     Raises:
         ValueError: `pairs` has no pair with a difference, or a column is missing.
     """
-    need_columns(pairs, ("first", "second", "difference", "low", "high", "n", "p_holm"), "pairs")
-    pairs = pairs.dropna(subset="difference")
-    if pairs.empty:
-        raise ValueError("Wanted at least one pair with queries in common, found none.")
+    pairs = _comparable(pairs)
     turned = pairs.rename(columns={"first": "second", "second": "first", "low": "high", "high": "low"})
     turned[["difference", "low", "high"]] *= -1
     both = pd.concat([pairs, turned], ignore_index=True)
@@ -181,7 +179,16 @@ def paired_matrix(pairs: pd.DataFrame, metric: str, protocol: str = "") -> go.Fi
     places = list(rank.values())
     figure.update_xaxes(tickvals=places[1:], range=[1.4, len(places) + 0.6], showgrid=False)
     figure.update_yaxes(showgrid=False)
-    return figure
+    return figure.update_layout(meta={"min_width": _NAMES_PX + _CELL_PX * (len(places) - 1)})
+
+
+def _comparable(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The pairs with queries in common; refuses a table without any."""
+    need_columns(pairs, ("first", "second", "difference", "low", "high", "n", "p_holm"), "pairs")
+    pairs = pairs.dropna(subset="difference")
+    if pairs.empty:
+        raise ValueError("Wanted at least one pair with queries in common, found none.")
+    return pairs
 
 
 def beside_published(ours: pd.DataFrame, published: pd.DataFrame, metric: str) -> go.Figure:
@@ -280,4 +287,5 @@ def cost_against_accuracy(table: pd.DataFrame, metric: str, subtitle: str = "") 
 
 def _with_long_names(figure: go.Figure, labels: Iterable[str]) -> go.Figure:
     """The figure with names of its rows in lines that hold a variant's parameters."""
-    return figure.update_yaxes(ticktext=[wrapped(label, 44) for label in labels], tickfont={"size": 11})
+    figure.update_yaxes(ticktext=[wrapped(label, 44) for label in labels], tickfont={"size": 11})
+    return figure.update_layout(meta={"min_width": _LONG_NAMES_PX})

@@ -1,6 +1,6 @@
 """The explorer: threshold, query, map and changes, which follow each other. Everything is computed by what it is given."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +18,8 @@ class Trial(Asked, Changed, Protocol):
 
     def points(self) -> tuple[pd.DataFrame, str]: ...  # noqa: D102
 
+    def measured(self) -> list[tuple[str, float]]: ...  # noqa: D102
+
 
 class Explorer:
     """Four panels, each with a `box` to display.
@@ -31,7 +33,6 @@ class Explorer:
         trial: Trial,
         count: Callable[[], Counts],
         threshold: float,
-        measured: Sequence[tuple[str, float]] = (),
         *,
         dropped: Path,
         subtitle: str = "",
@@ -42,12 +43,11 @@ class Explorer:
             trial: what is asked and changed.
             count: gives the counts of the gallery as it is now; called at once and after each change.
             threshold: in use at the beginning, cosine similarity.
-            measured: names and thresholds that were measured on this gallery.
             dropped: folder for pictures that are dropped into the page.
-            subtitle: whose queries they are, in words.
+            subtitle: whose queries they are, in words; without counts of the gallery, which changes.
         """
         self._trial, self._count = trial, count
-        self.threshold = ThresholdPanel(count(), threshold, measured, subtitle)
+        self.threshold = ThresholdPanel(count(), threshold, trial.measured(), subtitle)
         self.query = QueryPanel(trial, self.threshold, [], dropped)
         points, words = trial.points()
         self.map = GalleryMap(points, words, self.query.thumbnails, subtitle)
@@ -57,9 +57,9 @@ class Explorer:
 
     def refresh(self) -> None:
         """Shows the gallery as it is now, after the trial was changed from outside of the panels."""
-        self.threshold.count(self._count())
+        self.threshold.count(self._count(), self._trial.measured())
         self.query.ask_again()
-        self.map.redraw(self._trial.points()[0])
+        self.map.redraw(*self._trial.points())
 
     def _picked(self, tile: Tile) -> None:
         """A query that is picked on the map is asked; a reference can be marked as bad."""

@@ -32,8 +32,8 @@ def explain_failure(page: Page, record: Mapping[str, Any], status: str, log: Pat
     """What the top of the page says of a run that went wrong; `None` when nothing did.
 
     Keys: headline, how_far, message (the error as it was raised), plain (what that means; empty where the message is all
-    there is to say), first_line (of the cell that it stood in), linked (whether the page shows that cell), log (the end
-    of the log, empty when there is none) and log_title.
+    there is to say), first_line (of the cell that it stood in), link (words of a link to that cell, empty where the page does
+    not know it), log (the end of the log, empty when there is none) and log_title.
 
     Args:
         page: of the notebook, after `prepare_cells`.
@@ -52,10 +52,12 @@ def explain_failure(page: Page, record: Mapping[str, Any], status: str, log: Pat
         cell = stated["cell"] if isinstance(stated.get("cell"), Mapping) else {}
     elif stated:
         name, message = "", str(stated)
-    place = f" in code cell {page.failing_cell}" if page.failing_cell else ""
+    number = page.failing_cell or page.stopped_cell
+    place = f" in code cell {number}" if number else ""
     done = page.num_begun - (page.failing_cell is not None)
     if page.failing_cell is None and cell.get("number"):
         done = min(done, int(cell["number"]) - 1)  # it had printed something before it was ended
+    link = "Go to the cell that failed" if page.failing_cell else "Go to the cell that ran when it was ended"
     lines, is_whole = log_end(log)
     return {
         "headline": f"This run {_ENDINGS.get(status, 'failed')}{place}. Its numbers are not complete.",
@@ -63,7 +65,7 @@ def explain_failure(page: Page, record: Mapping[str, Any], status: str, log: Pat
         "message": f"{name}: {message}" if name and message else name or message,
         "plain": _PLAIN.get(name, ""),
         "first_line": str(cell.get("first_line") or ""),
-        "linked": page.failing_cell is not None,
+        "link": link if number else "",
         "log": "\n".join(lines),
         "log_title": f"The log, {len(lines)} lines" if is_whole else f"The last {len(lines)} lines of the log",
     }

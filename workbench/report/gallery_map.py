@@ -12,6 +12,8 @@ from workbench.report.live_page import LiveFigure
 from workbench.report.picture_grid import PictureGrid, Thumbnails, Tile
 
 NUM_SHOWN = 24
+_HOW = "Click a point, or draw a lasso around some."
+_NONE = "No point passes these filters."
 ALL = "all"
 
 
@@ -35,9 +37,7 @@ class GalleryMap:
         )
         self.domain = widgets.Dropdown(options=[ALL, *_names(points["domain"])], description="Domain")
         self.wrong = widgets.Checkbox(description="wrong answers only", indent=False)
-        self.grid = PictureGrid(
-            thumbnails, title="Picked on the map", note="Click a point, or draw a lasso around some."
-        )
+        self.grid = PictureGrid(thumbnails, title="Picked on the map", note=_HOW)
         self.more = widgets.Button(description="Next 24", disabled=True)
         self.box = widgets.VBox(
             [
@@ -59,9 +59,9 @@ class GalleryMap:
         """Calls `listener` with each thumbnail that is picked."""
         self._listeners.append(listener)
 
-    def redraw(self, points: pd.DataFrame) -> None:
-        """Shows these points from now on: the gallery was changed."""
-        before, self.points = self.figure, points
+    def redraw(self, points: pd.DataFrame, words: str) -> None:
+        """Shows these points from now on: the gallery was changed; `words` as at the beginning."""
+        before, self.points, self._words = self.figure, points, words
         self.label.options = _names(points["label"])
         self.figure = self._draw()  # a new one: a browser that still loads the old one cannot miss an update
         self.box.children = tuple(self.figure if one is before else one for one in self.box.children)
@@ -105,7 +105,9 @@ class GalleryMap:
                 trace.selectedpoints = None
                 trace.visible = bool(len(of_kind))
         if not len(rows):
-            self.grid.show([], "No point passes these filters.")
+            self.grid.show([], _NONE)
+        elif self.grid.note == _NONE:
+            self.grid.note = _HOW
 
     def _clicked(self, trace: Any, points: Any, _: Any) -> None:
         if points.point_inds:

@@ -69,7 +69,13 @@ def write_report(notebook: Path, report: Path, record: dict[str, Any] | None = N
     except nbformat.reader.NotJSONError as error:
         raise ValueError(f"{notebook} is not a notebook (its text is not JSON); give an .ipynb file.") from error
     record = dict(record or {})
-    page = prepare_cells(node, finished=record.get("status", "ok") == "ok")
+    stated = record.get("error")
+    stood_at = stated.get("cell") if isinstance(stated, Mapping) else None
+    page = prepare_cells(
+        node,
+        finished=record.get("status", "ok") == "ok",
+        stood_at=stood_at if isinstance(stood_at, Mapping) else None,
+    )
     nonce = secrets.token_urlsafe(16)
     context = {
         "nonce": nonce,

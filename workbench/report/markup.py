@@ -20,6 +20,8 @@ STYLE = """<style>
 .wb-grid {display: grid; gap: .75rem .6rem; align-items: start}
 .wb-grid img {display: block; width: 100%; aspect-ratio: 1; object-fit: contain; background: var(--wb-ground);
   border-radius: 4px}
+.wb-missing {aspect-ratio: 1; overflow: auto; box-sizing: border-box; padding: .4rem; border: 1px dashed var(--wb-quiet);
+  border-radius: 4px; font-size: .7rem; color: var(--wb-quiet); overflow-wrap: anywhere}
 .wb-grid figcaption {font-size: .75rem; color: var(--wb-quiet); margin-top: .25rem}
 .wb-pairs {display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr))}
 .wb-pairs > figure {border: 1px solid var(--wb-line); border-radius: 8px; padding: .75rem; break-inside: avoid}

@@ -31,7 +31,7 @@ class ConfusedPair:
 
 
 def picture_sheet(
-    images: Sequence[Picture],
+    images: Sequence[Picture | str],
     captions: Sequence[str] | None = None,
     *,
     columns: int | None = None,
@@ -41,7 +41,8 @@ def picture_sheet(
     """A grid of thumbnails with captions; it becomes narrower with the window. No images: a line that says so.
 
     Args:
-        images: PIL pictures, or uint8 arrays with axes height, width and 1, 3 or 4 channels (or none for grey).
+        images: PIL pictures, or uint8 arrays with axes height, width and 1, 3 or 4 channels (or none for grey). A text says
+            why there is no picture, and stands in its place.
         captions: one text an image, shown below it and used as its alternative text; `None` numbers the pictures.
         columns: at most so many in a row; `None` fits as many as the width takes.
         thumb_px: longer side of a thumbnail; smaller pictures are not enlarged in the file.
@@ -56,7 +57,8 @@ def picture_sheet(
     if columns is not None and columns < 1:
         raise ValueError(f"Wanted at least 1 column, found {columns}.")
     cells = "".join(
-        f"<figure>{thumbnail(image, text, thumb_px)}<figcaption>{as_text(text)}</figcaption></figure>"
+        f"<figure>{_missing(image) if isinstance(image, str) else thumbnail(image, text, thumb_px)}"
+        f"<figcaption>{as_text(text)}</figcaption></figure>"
         for image, text in zip(images, texts, strict=True)
     )
     width = f"max-width:{columns * (thumb_px + 24)}px;" if columns else ""
@@ -141,6 +143,10 @@ def summary_box(question: str, answer: str, protocol: str, details: Mapping[str,
         f'<p class="wb-big">{as_text(answer)}</p><p class="wb-protocol">{as_text(protocol)}</p>',
         f"{f'<dl>{rows}</dl>' if rows else ''}</section>",
     )
+
+
+def _missing(reason: str) -> str:
+    return f'<div class="wb-missing">{as_text(f"No picture: {reason}")}</div>'
 
 
 def _formatted(value: Any, style: Format) -> str:

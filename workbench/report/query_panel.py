@@ -113,13 +113,16 @@ class QueryPanel:
         try:
             query_D = self._asked.embed(path)
         except ImageError as error:
-            self._query = None
-            self.compare.disabled = True
-            self.parts.children = ()
-            self.grid.show([], f"{path} cannot be asked: {error.reason}.")
+            self._refuse(f"{path} cannot be asked: {error.reason}.")
             return
         self._files.append(path)
         self._ask(Tile(("file", len(self._files) - 1), path.name, "query"), query_D, None)
+
+    def _refuse(self, why: str) -> None:
+        self._query = None
+        self.compare.disabled = True
+        self.parts.children = ()
+        self.grid.show([], why)
 
     def ask_again(self) -> None:
         """Asks the same picture again: the gallery was changed."""
@@ -163,7 +166,11 @@ class QueryPanel:
 
     def _take(self, name: str, content: bytes) -> None:
         path = self._dropped / (Path(name.replace("\\", "/")).name or "picture")
-        write_bytes(path, content)
+        try:
+            write_bytes(path, content)
+        except (OSError, ValueError) as error:  # a name too long, "..", a full disk; a name with a zero byte
+            self._refuse(f"{name[:80]} cannot be kept: {getattr(error, 'strerror', None) or error}.")
+            return
         self.ask_file(path)
 
     def _compare(self) -> None:
@@ -210,9 +217,33 @@ def answer_sheet(asked: Asked, row: int, threshold: float, num_shown: int = 8) -
     answer = asked.answers().iloc[row]
     label, found = str(answer["label"]), asked.find(asked.query_embedding(row), num_shown)
     tiles = answer_tiles(Tile(("query", row), label, "query"), found, label)
-    pictures = [asked.query_picture(row), *(asked.reference_picture(tile.key[1]) for tile in tiles[1:])]
+    pictures = [
+        picture_or_reason(asked.query_picture, row),
+        *(picture_or_reason(asked.reference_picture, tile.key[1]) for tile in tiles[1:]),
+    ]
     captions = [f"{SIGNS[tile.mark]}{tile.caption}".replace("\n", ", ") for tile in tiles]
     return picture_sheet(pictures, captions, title=decision(found, threshold, label))
+
+
+def picture_or_reason(picture: Callable[[int], Image.Image], number: int) -> Image.Image | str:
+    """The picture of this number, or in words why there is none, for a `picture_sheet`."""
+    try:
+        return picture(number)
+    except ImageError as error:
+        return str(error)
+
+
+def answer_parts(asked: Asked, row: int) -> go.Figure | HTML:
+    """Which parts of a query of the set and of its nearest reference match; where that cannot be drawn, both and the reason."""
+    answer = asked.answers().iloc[row]
+    reference = int(answer["reference"])
+    captions = [f"query {answer['label']}", f"its nearest reference {answer['answer']}"]
+    try:
+        pictures = asked.query_picture(row), asked.reference_picture(reference)
+        return parts_figure(asked.match, pictures, ", ".join(captions))
+    except ValueError as error:  # an ImageError is one; a trunk without a map is another
+        shown = [picture_or_reason(asked.query_picture, row), picture_or_reason(asked.reference_picture, reference)]
+        return picture_sheet(shown, captions, title=f"Which parts match cannot be drawn: {error}")
 
 
 def parts_figure(

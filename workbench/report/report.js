@@ -3,6 +3,7 @@
   const nonce = document.currentScript.nonce;
   const packed = document.currentScript.previousElementSibling;
   const phone_px = 600;
+  const letter_px = 6.5; // of an axis title, on average
   const print_width_px = 680;
   const by_touch = matchMedia("(pointer: coarse)").matches;
   const night = matchMedia("(prefers-color-scheme: dark)");
@@ -50,9 +51,40 @@
     return plot.height + Math.max(0, legend.getBoundingClientRect().height - 40);
   }
 
+  // Titles of x axes that are longer than their axis, in lines.
+  function brokenTitles(plot) {
+    const changed = {};
+    for (const [name, axis] of Object.entries(plot.layout)) {
+      const text = axis && axis.title && axis.title.text;
+      const length_px = /^xaxis\d*$/.test(name) && plot.area._fullLayout[name]?._length;
+      if (!text || !length_px || text.includes("<")) continue;
+      const lines = [""];
+      for (const part of text.match(/[^ /]*[ /]?/g)) {
+        const longer = lines.at(-1) + part;
+        if (lines.at(-1) && longer.trim().length * letter_px > length_px) lines.push(part);
+        else lines[lines.length - 1] = longer;
+      }
+      changed[`${name}.title.text`] = lines.map((line) => line.trim()).join("<br>");
+    }
+    return changed;
+  }
+
   async function fit(plot) {
-    await Plotly.relayout(plot.area, { height: plot.height });
+    await Plotly.relayout(plot.area, { height: plot.height, ...brokenTitles(plot) });
     await Plotly.relayout(plot.area, { height: heightFor(plot) });
+  }
+
+  // Whether it was drawn: a figure may say how wide it must be to be read, and plotly throws where labels leave no room.
+  async function drawNarrow(plot, layout, config) {
+    if (plot.least_px > plot.area.clientWidth) return false;
+    try {
+      await Plotly.newPlot(plot.area, plot.data, layout, config);
+      await fit(plot);
+      return true;
+    } catch {
+      Plotly.purge(plot.area);
+      return false;
+    }
   }
 
   async function draw(plot) {
@@ -67,18 +99,15 @@
       showSendToCloud: false,
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
     };
-    const is_narrow = plot.area.clientWidth < phone_px;
-    try {
+    if (plot.area.clientWidth >= Math.max(phone_px, plot.least_px)) {
       await Plotly.newPlot(plot.area, plot.data, layout, config);
-      if (is_narrow) await fit(plot);
-    } catch (error) {
-      if (!is_narrow) throw error;
-      // Its labels leave no room on a phone: it keeps the width it needs and scrolls in its frame.
-      Plotly.purge(plot.area);
-      plot.set_width = layout.width = phone_px;
+    } else if (!(await drawNarrow(plot, layout, config))) {
+      // It keeps the width it needs and scrolls in its frame.
+      plot.set_width = layout.width = Math.max(phone_px, plot.least_px);
       plot.area.style.overflowX = "auto";
       plot.area.tabIndex = 0;
       await Plotly.newPlot(plot.area, plot.data, { ...layout, autosize: false }, { ...config, responsive: false });
+      await Plotly.relayout(plot.area, brokenTitles(plot));
     }
     plot.width = plot.area.clientWidth;
     // One picture with a name for a screen reader, instead of every number on the axes; the buttons beside it stay buttons.
@@ -95,7 +124,7 @@
       const area = figure.querySelector(".plot-area");
       try {
         const { data, layout } = JSON.parse(figure.querySelector("script").textContent);
-        const plot = { area, data, layout, height: layout.height || 450 };
+        const plot = { area, data, layout, height: layout.height || 450, least_px: layout.meta?.min_width || 0 };
         await draw(plot);
         plots.push(plot);
       } catch (error) {

@@ -74,7 +74,7 @@ def _known(record: Mapping[str, Any], told: Any, took: str) -> dict[str, str]:
     found: dict[str, str] = {}
     if data := parameters.get("data") or facts.get("data"):
         catalog = facts.get("catalog")
-        found["data"] = f"{data} (catalog {str(catalog)[:12]})" if catalog else str(data)
+        found["data"] = f"{data} (catalog {catalog[:12]})" if isinstance(catalog, str) and catalog else str(data)
     if model := _model(parameters, facts, told):
         found["model"] = model
     if took:

@@ -55,12 +55,10 @@ class ThresholdPanel:
             continuous_update=True,
             layout={"width": "34rem", "max_width": "100%"},
         )
-        choices = [("measured thresholds …", None), *measured]
-        self.measured = widgets.Dropdown(options=choices, layout={"width": "22rem", "max_width": "100%"})
-        self.measured.layout.visibility = "visible" if measured else "hidden"
+        self.measured = widgets.Dropdown(options=_choices(measured), layout={"width": "22rem", "max_width": "100%"})
         self.text = widgets.HTML()
         self.figure = LiveFigure(counts_against_threshold(counts.curve(), threshold, subtitle))
-        self._counts = counts
+        self._counts, self._subtitle = counts, subtitle
         self._listeners: list[Callable[[float], None]] = []
         self.slider.observe(lambda change: self._moved(change["new"]), "value")
         self.measured.observe(lambda change: self._jump(change["new"]), "value")
@@ -78,14 +76,17 @@ class ThresholdPanel:
         """Calls `listener` with each new threshold."""
         self._listeners.append(listener)
 
-    def count(self, counts: Counts) -> None:
-        """Counts these answers from now on: the gallery was changed."""
+    def count(self, counts: Counts, measured: Sequence[tuple[str, float]] = ()) -> None:
+        """Counts these answers from now on: the gallery was changed; `measured` as at the beginning, for the gallery as it is now."""
         self._counts = counts
+        self.measured.options = _choices(measured)
         curve = counts.curve()
         low, high = counts.span()
         self.slider.min, self.slider.max = min(low, self.threshold) - 0.001, max(high, self.threshold) + 0.001
-        fresh = counts_against_threshold(curve, self.threshold)
+        fresh = counts_against_threshold(curve, self.threshold, self._subtitle)
         with self.figure.batch_update():
+            layout = fresh.layout  # its title has another n, and may take another number of lines
+            self.figure.update_layout(title=layout.title, margin=layout.margin, height=layout.height)
             for trace, new in zip(self.figure.data, fresh.data, strict=True):
                 trace.x, trace.y = new.x, new.y
         self._write(self.threshold)
@@ -105,6 +106,11 @@ class ThresholdPanel:
 
     def _write(self, threshold: float) -> None:
         self.text.value = counts_table(self._counts.at(threshold), threshold)
+
+
+def _choices(measured: Sequence[tuple[str, float]]) -> list[tuple[str, float | None]]:
+    first = "measured thresholds …" if measured else "no measured threshold"
+    return [(first, None), *measured]
 
 
 def counts_table(counts: Mapping[str, int], threshold: float) -> str:

@@ -3,6 +3,7 @@
 Axes: Q queries, N references, D the embedding's width.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -64,7 +65,8 @@ class GalleryTrial:
             embedder: moved to `device` when it embeds.
             folder: a gallery's.
             queries: embeddings by the same embedder.
-            known: where references' pictures lie, by the names that the gallery keeps; what is not there cannot be shown, only found.
+            known: where references' pictures lie, by the names that the gallery keeps. A name that is not there is taken for a
+                path, as that of what was added and saved is one; where no file lies there, it can be found but not shown.
             projection: how embeddings become a map, pca or umap.
             queries_name: what the queries are called when a saved gallery says what it was measured with.
             batch_size: images a forward pass.
@@ -79,6 +81,7 @@ class GalleryTrial:
         self.notes = check_fit(embedder, self.gallery, "given", str(folder))
         self._query_pictures = queries.catalog.pictures()
         self._pictures, self._domains = _by_name(known)
+        self._added: dict[int, Picture] = {}  # by id: pictures of two tables may have one name
         self._queries_name, self._options, self._seed = queries_name, {"batch_size": batch_size, "device": device}, seed
         self._method: Method = projection
         self._kept: tuple[int, dict[str, pd.DataFrame]] = (-1, {})
@@ -170,7 +173,10 @@ class GalleryTrial:
             place_of |= dict(zip(fresh, projection.place(self.gallery.view_ND[rows]), strict=True))
         kind = np.where(answers["is_right"], "right", np.where(answers["is_known"], "wrong", "absent"))
         xy_N2 = np.concatenate([np.stack([place_of[one] for one in references.index]), self._query_xy_Q2])
-        domains = [self._domains.get(name, "not known") for name in references["name"]]
+        domains = [
+            "added" if one in self._added else self._domains.get(name, "not known")
+            for one, name in references["name"].items()
+        ]
         points = pd.DataFrame(
             {
                 "x": xy_N2[:, 0],
@@ -204,9 +210,12 @@ class GalleryTrial:
         if reference not in self.references.index:
             raise ImageError(f"reference {reference}", "it is not in the gallery any more")
         name = str(self.references.loc[reference, "name"])
-        if name not in self._pictures:
+        picture = self._added.get(reference) or self._pictures.get(name)
+        if picture is None and os.path.isfile(name):
+            picture = Picture(Path(name))
+        if picture is None:
             raise ImageError(name or f"reference {reference}", "nothing says where its picture lies")
-        return load_image(self._pictures[name], target_px=_SHOWN_PX)
+        return load_image(picture, target_px=_SHOWN_PX)
 
     def query_picture(self, row: int) -> Image.Image:
         """Returns what a query shows, decoded as `reference_picture` decodes.
@@ -253,9 +262,9 @@ class GalleryTrial:
             ValueError: a picture that cannot be used; nothing is changed.
         """
         embedding_ND, notes = embed_all(self.embedder, inputs, **self._options)  # type: ignore[arg-type]
-        self.gallery.extend(embedding_ND, [label.strip()] * len(inputs), [one.name for one in inputs], why)
-        self._pictures |= {one.name: Picture(one.path, one.box) for one in inputs}
-        self._domains |= {one.name: "added" for one in inputs}
+        added = self.gallery.extend(embedding_ND, [label.strip()] * len(inputs), [one.name for one in inputs], why)
+        pictures = [Picture(one.path, one.box) for one in inputs]
+        self._added |= dict(zip(added.tolist(), pictures, strict=True))
         return notes
 
     def undo(self) -> None:
@@ -268,9 +277,23 @@ class GalleryTrial:
         if fresh.version != self.before.version:
             raise ValueError(f"The gallery in {self.folder} was changed meanwhile: start the exploration anew.")
         self.gallery, self._kept = fresh, (-1, {})
-        if self._map is not None:  # the ids of what was added may be given to other references now
-            there = set(self.references.index)
+        there = set(self.references.index)  # the ids of what was added may be given to other references now
+        self._added = {one: picture for one, picture in self._added.items() if one in there}
+        if self._map is not None:
             self._map = self._map[0], {one: place for one, place in self._map[1].items() if one in there}
+
+    def measured(self) -> list[tuple[str, float]]:
+        """Returns thresholds that were measured for rates of false accepts, each with words; none of the gallery as it is now.
+
+        A changed gallery has none until `save` measures it.
+        """
+        measured = self.gallery.about.get("measured") or {}
+        if measured.get("version") != self.gallery.version:
+            return []
+        return [
+            (f"{100 * one['rate']:.4g} % false accepts: {one['threshold']:.4f}", float(one["threshold"]))
+            for one in measured["false_accepts"]
+        ]
 
     def change(self) -> GalleryChange:
         """Returns what the changes do to the answers of the queries; see `gallery_change.compare_galleries` for its errors."""
