@@ -12,6 +12,7 @@ import torch
 from small_sets import draw_catalog
 from torch import nn
 
+from workbench.benchmarks import serving_cpu
 from workbench.benchmarks.export_cost import measure_export
 from workbench.benchmarks.serving import (
     COLUMNS,
@@ -233,14 +234,69 @@ def test_a_real_run_of_every_file_runtime(embedder: Embedder, tmp_path: Path) ->
     assert np.allclose(table["gflops"], table["images_per_s"] * count_flops(embedder) / 1e9)
 
 
+@pytest.mark.parametrize(("precision", "input"), [("fp16", "raw"), ("fp32", "uint8")])
+def test_an_exported_folder_is_measured_as_it_is(
+    precision: Any, input: Any, embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fed the pixels behind the normalised images, the file answers as torch does; nothing is exported anew."""
+    folder = export_onnx(embedder, tmp_path / "out", precision, input)
+    monkeypatch.setattr(serving_cpu, "export_onnx", None)
+    catalog = draw_catalog(tmp_path / "set", num_classes=2, num_train=2, num_val=0)
+    quick: dict[str, Any] = {"batches": (3,), "num_rounds": 1, "calls_a_round": 1, "runtimes": ("onnxruntime",)}
+    table = serve_on_cpu(embedder, catalog, exported=folder, num_threads=1, **quick)
+    name = "onnxruntime" if precision == "fp32" else f"onnxruntime {precision}"
+    assert table[["runtime", "precision"]].to_numpy().tolist() == [["torch eager", "fp32"], [name, precision]]
+    assert table["agrees"].tolist() == [True, True]
+    other = build_embedder("timm:test_resnet", "random", image_size=(48, 32), seed=5)
+    with pytest.raises(ValueError, match="exported from another embedder"):
+        serve_on_cpu(other, catalog, exported=folder, **quick)
+
+
+def test_wherever_the_embedder_is_left_a_copy_on_the_cpu_is_measured(tmp_path: Path) -> None:
+    """A precision of its own stands for a GPU, which tests lack: either would fail on fp32 images of the CPU."""
+    moved = build_embedder("timm:test_resnet", "random", image_size=(32, 32)).double().train()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    moved.to(device)
+    catalog = draw_catalog(tmp_path / "set", num_classes=1, num_train=2, num_val=0)
+    table = serve_on_cpu(
+        moved, catalog, num_threads=1, precisions=("fp32",), runtimes=("onnxruntime",), batches=(1,), num_rounds=1,
+        calls_a_round=1,
+    )  # fmt: skip
+    assert table["agrees"].tolist() == [True, True]
+    weight = next(moved.parameters())
+    assert (weight.dtype, weight.device.type, moved.training) == (torch.float64, device, True)
+
+
+def test_int8_is_calibrated_on_the_images_given_for_it(
+    embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, trained = (
+        draw_catalog(tmp_path / name, num_classes=1, num_train=num, num_val=0) for name, num in (("a", 2), ("b", 3))
+    )
+    seen: list[object] = []
+
+    def stop(folder: Path, target: Path, catalog: object, **options: object) -> Path:
+        seen.append(catalog)
+        raise ExportError("seen")
+
+    monkeypatch.setattr(serving_cpu, "quantise_onnx", stop)
+    for calibration in (trained, None):
+        with pytest.raises(ExportError, match="seen"):
+            serve_on_cpu(embedder, asked, calibration=calibration)
+    assert seen[0] is trained
+    assert seen[1] is asked
+
+
 def test_unknown_runtimes_and_unfit_exports_are_refused(embedder: Embedder, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="tflite"):
         cpu_candidates(embedder, {}, 1, ("torch", "tflite"))
     with pytest.raises(ValueError, match="at least 1"):
         cpu_candidates(embedder, {}, 0)
-    folder = export_onnx(embedder, tmp_path / "raw", input="uint8")
-    with pytest.raises(ValueError, match="input float"):
+    folder = export_onnx(embedder, tmp_path / "long", normalised=False)
+    with pytest.raises(ValueError, match=r"has fp32, \d+, not normalised"):
         cpu_candidates(embedder, {"fp32": folder}, 1)
+    with pytest.raises(ValueError, match=r"in fp16, .* was wanted; .* has fp32"):
+        cpu_candidates(embedder, {"fp16": folder}, 1)
     with pytest.raises(FileNotFoundError):
         cpu_candidates(embedder, {"fp32": tmp_path / "nothing"}, 1)
     catalog = draw_catalog(tmp_path / "set", num_classes=1, num_train=1, num_val=0)

@@ -2,8 +2,9 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from workbench.export.folder import ExportError, read_described
 from workbench.export.onnx import compare_answers, export_onnx
 from workbench.export.randomise import randomise_scales
 from workbench.export.sessions import answer_apart
+from workbench.models import nvidia
 from workbench.models.embedder import Embedder, build_embedder
+from workbench.models.fan import FAN
 
 TINY = {"embed_dim": 48, "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16}}
 TINY_TEXT = {"context_length": 8, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1}
@@ -33,6 +36,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "timm:resnet50": {"image_size": (256, 128)},
     "timm:resnet101": {"image_size": (64, 64)},
     "timm:convnext_tiny": {"image_size": (64, 64)},
+    "workbench:fan_base_hybrid": {"image_size": (64, 32)},  # shrunken by `small_fan`
 }
 
 
@@ -41,6 +45,23 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("architectures") / "tiny-export-ViT.json"
     path.write_text(json.dumps({**TINY, "text_cfg": TINY_TEXT}))
     open_clip.add_model_config(path)
+
+
+def narrow_fan() -> FAN:
+    """FAN with FAN-B's head width, 56; matrices three times as large, else it answers alike to all pictures."""
+    fan = FAN((8, 12), 1, 112, 2, 1, 2)
+    with torch.no_grad():
+        for parameter in fan.parameters():
+            parameter.mul_(3 if parameter.ndim > 1 else 1)
+    return fan
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_fan() -> Iterator[None]:
+    """FAN's name builds a narrow one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nvidia, "fan_base_hybrid", narrow_fan)
+        yield
 
 
 def build(name: str) -> Embedder:
@@ -96,12 +117,31 @@ def test_every_family_in_fp32_and_in_fp16_from_raw_pixels(name: str, tmp_path: P
             export_onnx(embedder, tmp_path / "fp16", "fp16", "uint8")
         return
     half = export_onnx(embedder, tmp_path / "fp16", "fp16", "uint8")
+    opsets = [one.version for one in onnx.load(half / "model.onnx").opset_import if not one.domain]
+    assert opsets == [read_described(half)["opset"]] == [20 if "fan" in name else 23]
     found = answer_apart(half / "model.onnx", [images], half=True)[0]
     expected = answer_of_torch(embedder, images)
     assert (found * expected).sum(1).min() >= 0.9999
     # random towers answer much alike to all pictures; what sets a picture apart has to survive fp16 too
     own, others = expected - expected.mean(0), found - expected.mean(0)
     assert ((own * others).sum(1) / np.linalg.norm(own, axis=1) / np.linalg.norm(others, axis=1)).min() >= 0.99
+
+
+@pytest.mark.parametrize(
+    ("query", "fits"),
+    [
+        (("batch", 8, 197, 56), True),
+        (("batch", 8, 2, 16), True),
+        (("batch", 8, 1, 64), False),  # class attention
+        (("batch", 8, 197, 8), False),
+        (("batch", 8, "tokens", 64), False),
+        (("batch", 197, 448), False),
+        (None, False),
+    ],
+)
+def test_attention_without_a_kernel_is_known(query: tuple[Any, ...] | None, fits: bool) -> None:
+    """The forms were tried with TensorRT for RTX 1.7, an Attention of each alone; what is not known counts as without."""
+    assert export._has_kernel(SimpleNamespace(inputs=[SimpleNamespace(shape=query)])) is fits
 
 
 def test_fp16_keeps_fp32_at_both_ends(tmp_path: Path) -> None:

@@ -28,12 +28,15 @@ from workbench.export.onnx import export_onnx
 from workbench.export.randomise import randomise_scales
 from workbench.export.runtimes import open_any, open_exported
 from workbench.export.sessions import open_session
-from workbench.export.tensorrt import build_engine
-from workbench.export.tensorrt_counterparts import gen_trt_engine_counterparts
+from workbench.export.tensorrt import build_engine, read_profile
+from workbench.export.tensorrt_counterparts import gen_trt_engine_counterparts, published_trunk
 from workbench.export.tensorrt_package import choose_targets, find_package
 from workbench.export.tensorrt_plan import read_report
 from workbench.export.tensorrt_session import answer_in_parts, check_batch
+from workbench.models import nvidia
 from workbench.models.embedder import Embedder, build_embedder
+from workbench.models.fan import FAN
+from workbench.report.published_speed import published_speed
 
 rtx = pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT for RTX is not made for this platform")
 
@@ -272,16 +275,33 @@ def test_a_file_that_the_parser_refuses_is_named(break_it: Any, batch: int, mess
     model = break_it(tmp_path / "model.onnx")
     with pytest.raises(ExportError, match=message):
         build_engine(model, tmp_path / "plan", batch, batch, batch, "sm80")
-    assert list(tmp_path.iterdir()) == [model]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "plan.failed.log"]
 
 
-def test_a_failed_build_leaves_nothing_and_says_why(tmp_path: Path) -> None:
+def test_a_failed_build_leaves_its_log_alone_and_says_why(tmp_path: Path) -> None:
     """The file fits a batch of 4 alone, which shows only when the profile is built."""
     nodes = [helper.make_node("Reshape", ["input", "shape"], ["embeddings"])]
     model = write_model(tmp_path / "model.onnx", nodes, ["batch", 3], {"shape": np.array([3, 4], np.int64)})
-    with pytest.raises(ExportError, match=r"built no engine from .*model\.onnx: \S+"):
-        build_engine(model, tmp_path / "plan", targets="sm80")
-    assert list(tmp_path.iterdir()) == [model]
+    plan = tmp_path / "new" / "plan"
+    log = plan.with_name("plan.failed.log")
+    with pytest.raises(ExportError, match=r"built no engine from .*model\.onnx: \S+") as caught:
+        build_engine(model, plan, targets="sm80")
+    assert f"The whole log: {log}" in str(caught.value)
+    assert "[ERROR]" in log.read_text() or "[INTERNAL_ERROR]" in log.read_text()
+    assert list(log.parent.iterdir()) == [log]
+    build_engine(model, plan, 4, 4, 4, targets="sm80")
+    assert sorted(path.name for path in log.parent.iterdir()) == ["plan", "plan.json", "plan.log"]
+
+
+def test_a_log_that_cannot_be_kept_does_not_hide_why_the_build_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(path: Path, text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tensorrt, "write_text", full_disk)
+    with pytest.raises(ExportError, match=r"finds no network in .*could not be kept: .*No space left"):
+        build_engine(_empty(tmp_path / "model.onnx"), tmp_path / "plan", targets="sm80")
 
 
 def test_a_killed_build_leaves_nothing(tmp_path: Path) -> None:
@@ -507,6 +527,27 @@ def test_the_counterparts_name_every_field_and_our_defaults_are_the_code() -> No
     assert table.loc["inference topk", "our default"] == "5"
 
 
+@pytest.mark.parametrize("batches", [[], [1, 10], [1, 2, 3, 4], [0, 1, 1], [2, 1, 3], [1, 3, 2]])
+def test_a_profile_is_three_numbers_in_order(batches: list[int]) -> None:
+    assert read_profile([1, 1, 8]) == {"min_batch": 1, "opt_batch": 1, "max_batch": 8}
+    with pytest.raises(ValueError, match="Three batch sizes were wanted"):
+        read_profile(batches)
+
+
+def test_published_speeds_are_of_the_same_architecture_only() -> None:
+    known = set(published_speed()["trunk"])
+    for trunk, wanted in (
+        ("timm:resnet101", "ResNet101"),
+        ("timm:resnet50.a1_in1k", "ResNet50"),
+        ("workbench:fan_base_hybrid", "FAN-Base-Hybrid"),
+        ("workbench:nv_dinov2", "NV-DINOv2"),
+    ):
+        assert published_trunk(trunk) == wanted
+        assert wanted in known
+    for trunk in ("timm:resnet101d.ra2_in1k", "timm:test_resnet", "open_clip:ViT-L-14/openai", "open_clip:RN50"):
+        assert published_trunk(trunk) is None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "precision", "size"),
@@ -517,9 +558,14 @@ def test_the_counterparts_name_every_field_and_our_defaults_are_the_code() -> No
         ("timm:vit_small_patch14_dinov2", "fp16", (42, 42)),
         ("timm:resnet50", "fp16", (256, 128)),
         ("open_clip:ViT-S-32-alt", "fp16", (64, 64)),
+        ("workbench:fan_base_hybrid", "fp16", (64, 32)),
     ],
 )
-def test_families_become_engines(name: str, precision: str, size: tuple[int, int], tmp_path: Path) -> None:
+def test_families_become_engines(
+    name: str, precision: str, size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # narrow, with FAN-B's heads of 56 channels and its class attention
+    monkeypatch.setattr(nvidia, "fan_base_hybrid", lambda: FAN((8, 12), 1, 112, 2, 1, 2))
     made = export_onnx(
         embedder(name, image_size=size), tmp_path / "exported", "fp16" if precision == "fp16" else "fp32"
     )

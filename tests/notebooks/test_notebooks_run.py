@@ -143,7 +143,9 @@ def test_stress_limits_on_photographs(grocery_store_root: Path, tmp_path: Path) 
 @pytest.mark.slow
 def test_an_export_that_misses_a_limit_fails_and_leaves_no_bundle(tmp_path: Path) -> None:
     """96 queries of 12 labels cannot show that int8 loses less than a point: the paired interval is far wider."""
-    done, folders = run_notebook("06_export_tensorrt", tmp_path, smoke=True, precision="int8", runtimes="onnxruntime")
+    done, folders = run_notebook(
+        "06_export_tensorrt", tmp_path, smoke=True, precision="int8", runtimes="onnxruntime", bundles="triton"
+    )
     assert done.returncode == 1, done.stdout + done.stderr
     record, metrics = read_run(folders[0])
     assert record["status"] == "failed"
@@ -151,6 +153,47 @@ def test_an_export_that_misses_a_limit_fails_and_leaves_no_bundle(tmp_path: Path
     check_metrics(metrics)
     assert "Moved most by onnxruntime" in (folders[0] / "report.html").read_text()
     assert not {"triton", "deepstream", "model.plan"} & {path.name for path in folders[0].iterdir()}
+    assert metrics["onnxruntime/check/cosine_min"]["value"] < 1
+
+
+@pytest.mark.slow
+def test_an_exports_card_tells_what_the_parameters_say_and_measures_the_file_itself(tmp_path: Path) -> None:
+    done, folders = run_notebook(
+        "06_export_tensorrt", tmp_path, smoke=True, precision="fp16", runtimes="onnxruntime", bundles="triton_python",
+        engines="", trained_on="synthetic_products", weights_licence="CC0, drawn at random", intended_use="To see that it runs.",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    card = (folders[0] / "triton_python" / "MODEL_CARD.md").read_text()
+    assert "CC0, drawn at random" in card
+    assert "To see that it runs" in card
+    assert "fp16, accepted by onnxruntime" in card.splitlines()[0]
+    speed = card.split("## Speed")[1].split("## ")[0]
+    assert "onnxruntime fp16" in speed
+    assert "int8" not in speed
+    assert "2 threads" in speed
+    assert "no data card of training data" not in card
+    _, metrics = read_run(folders[0])
+    assert metrics["onnxruntime/check/cosine_min"]["value"] >= 0.9999
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"bundles": "triton, deepstraem"}, "Did you mean deepstream"),
+        ({"input_kind": "uint8"}, "set input_kind=raw"),
+        ({"trained_on": "synthetic_product"}, "synthetic_products"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_before_any_work(
+    parameters: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    done, folders = run_notebook("06_export_tensorrt", tmp_path, smoke=True, **parameters)
+    assert done.returncode == 1, done.stdout + done.stderr
+    record, metrics = read_run(folders[0])
+    assert message in record["error"]["message"]
+    assert metrics == record["facts"] == {}
+    assert not (folders[0] / "exported").exists()
 
 
 @pytest.mark.slow

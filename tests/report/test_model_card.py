@@ -7,9 +7,9 @@ import mistune
 import pandas as pd
 import pytest
 
-from workbench.data.card import Card, SplitCount
+from workbench.data.card import Card, CardError, SplitCount
 from workbench.report.card_text import Protocols, plain, share_cells, table
-from workbench.report.model_card import Measured, measured_by_kind, model_card, read_measured
+from workbench.report.model_card import Measured, measured_by_kind, model_card, named_cards, read_measured
 
 HOSTILE = "<img src=x onerror=alert(1)>|`code` **bold** [link](javascript:x) $x$ ~~gone~~ \\| # \n\n# heading\n- item https://evil.example"
 FINGERPRINT = "a" * 64
@@ -436,3 +436,11 @@ def test_numbers_stand_to_the_right_and_words_to_the_left() -> None:
         "| --- | ---: | ---: | --- | ---: |"
     )
     assert table(("x", "y"), []).splitlines() == ["| x | y |", "| --- | --- |"]
+
+
+def test_cards_are_named_with_plus_and_a_misspelt_one_is_refused() -> None:
+    named = named_cards("synthetic_products + grocery_store")
+    assert [card.name for card in named] == ["synthetic_products", "grocery_store"]
+    assert named_cards("") == named_cards(" + ") == []
+    with pytest.raises(CardError, match="synthetic_products"):
+        named_cards("grocery_store+synthetic_product")

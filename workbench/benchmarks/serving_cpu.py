@@ -7,6 +7,7 @@ Axes: B images of a batch, D the embedding's width; NCHW as usual.
 """
 
 import argparse
+import copy
 import functools
 import sys
 import tempfile
@@ -48,13 +49,13 @@ def cpu_candidates(
 
     Args:
         embedder: on the CPU, in fp32.
-        exported: by precision (fp32, int8), folders that `export_onnx` and `quantise_onnx` wrote with input "float";
-            onnxruntime and OpenVINO answer from each.
+        exported: by precision (fp32, fp16, int8), folders that `export_onnx` and `quantise_onnx` wrote, with any input;
+            onnxruntime and OpenVINO answer from each. A file that normalises inside is fed the pixels, and its times hold that.
         num_threads: of every runtime; torch's is set for the whole process.
         runtimes: some of `RUNTIMES`.
 
     Raises:
-        ValueError: an unknown runtime, fewer than 1 thread, or a folder of another precision, input or width.
+        ValueError: an unknown runtime, fewer than 1 thread, or a folder of another precision or width, or not normalised.
         FileNotFoundError, ExportError: a folder is broken.
     """
     unknown = [name for name in runtimes if name not in RUNTIMES]
@@ -65,11 +66,11 @@ def cpu_candidates(
         )
     for precision, folder in exported.items():
         described = read_described(folder)
-        found = (described["precision"], described["input"], described["embedding_dim"], described["normalised"])
-        if found != (precision, "float", embedder.embedding_dim, True):
+        found = (described["precision"], described["embedding_dim"], described["normalised"])
+        if found != (precision, embedder.embedding_dim, True):
             raise ValueError(
-                f"An export in {precision}, input float, width {embedder.embedding_dim}, normalised, was wanted; {folder} has "
-                f"{found[0]}, {found[1]}, {found[2]}, {'normalised' if found[3] else 'not normalised'}."
+                f"An export in {precision}, width {embedder.embedding_dim}, normalised, was wanted; {folder} has "
+                f"{found[0]}, {found[1]}, {'normalised' if found[2] else 'not normalised'}."
             )
     torch.set_num_threads(num_threads)
     found_candidates = [Candidate("torch eager", "fp32", lambda images: _by_torch(embedder, images))]
@@ -81,7 +82,7 @@ def cpu_candidates(
                 name = {"onnxruntime": "onnxruntime", "openvino": "OpenVINO"}[runtime]
                 if precision != "fp32":
                     name = f"{name} {precision}"
-                prepare = _by_file(Path(folder) / MODEL, runtime, num_threads, precision)
+                prepare = _by_file(Path(folder), runtime, num_threads)
                 found_candidates.append(Candidate(name, precision, prepare))
     return found_candidates
 
@@ -122,55 +123,86 @@ def _by_torch(embedder: Embedder, images_BCHW: np.ndarray) -> Ready:
     return by_wall_clock(answer)
 
 
-def _by_file(model: Path, runtime: str, num_threads: int, precision: str) -> Callable[[np.ndarray], Ready]:
-    opened = functools.cache(lambda: open_session(model, runtime, num_threads, half=precision == "fp16"))
+def _by_file(folder: Path, runtime: str, num_threads: int) -> Callable[[np.ndarray], Ready]:
+    described = read_described(folder)
+    half = described["precision"] == "fp16"
+    opened = functools.cache(lambda: open_session(folder / MODEL, runtime, num_threads, half=half))
 
     def prepare(images_BCHW: np.ndarray) -> Ready:
-        session = opened()
-        return by_wall_clock(lambda: session(images_BCHW))
+        session, fed = opened(), _as_fed(images_BCHW, described)
+        return by_wall_clock(lambda: session(fed))
 
     return prepare
+
+
+def _as_fed(images_BCHW: np.ndarray, described: Mapping[str, Any]) -> np.ndarray:
+    """Normalised images as the file's input wants them: for `raw` and `uint8` the pixels that they were made from."""
+    if described["input"] == "float":
+        return images_BCHW
+    mean_C11, std_C11 = (np.array(described["preprocessing"][name])[:, None, None] for name in ("mean", "std"))
+    pixels_BCHW = np.rint(255 * (images_BCHW * std_C11 + mean_C11)).clip(0, 255)
+    if described["input"] == "raw":
+        return pixels_BCHW.astype(np.float32)
+    return np.ascontiguousarray(pixels_BCHW.transpose(0, 2, 3, 1).astype(np.uint8))
 
 
 def serve_on_cpu(
     embedder: Embedder,
     catalog: Catalog,
     *,
+    exported: Path | str | None = None,
+    calibration: Catalog | None = None,
     num_threads: int = 2,
     precisions: tuple[str, ...] = ("fp32", "int8"),
     runtimes: tuple[str, ...] = RUNTIMES,
     num_images: int = 64,
     **options: Any,
 ) -> pd.DataFrame:
-    """The table of `serving.measure_serving` on this CPU, of files that are exported for it and removed afterwards.
+    """The table of `serving.measure_serving` on this CPU: of one exported folder, or of files made for it and removed afterwards.
 
     Args:
-        embedder: on the CPU, in fp32.
-        catalog: its first images are what is embedded; int8 is calibrated on images drawn from it, which is fit for speed; whether an
-            int8 file answers well is asked with other images, see `export.acceptance`.
+        embedder: on any device and of any precision; it stays as it is, a copy in fp32 on the CPU is measured.
+        catalog: its first images are what is embedded.
+        exported: a folder as `export_onnx` wrote it from this embedder, measured as it is; None exports to normalised floats, in
+            `precisions`.
+        calibration: without `exported`: images trained on, which int8 is calibrated on. None: `catalog`, which is fit for speed
+            alone; whether an int8 file answers well is asked elsewhere, see `export.acceptance`.
         num_threads: of every runtime.
-        precisions: fp32, int8 or both.
+        precisions: fp32, int8 or both; of no account with `exported`, which has its own.
         runtimes: some of `RUNTIMES`.
         num_images: images embedded and calibrated on; fewer are repeated.
         options: batches, num_rounds, calls_a_round and budget_s, see `measure_serving`.
 
     Raises:
-        ValueError: as `cpu_candidates` and `measure_serving`, an unknown precision, or a catalog without images.
+        ValueError: as `cpu_candidates` and `measure_serving`, an unknown precision, a catalog without images, or a folder that was
+            exported from another embedder.
+        FileNotFoundError, ExportError: the exported folder is broken.
     """
     unknown = [name for name in precisions if name not in ("fp32", "int8")]
     if unknown or not precisions or not len(catalog):
         raise ValueError(
             f"precisions are fp32, int8 or both, and a catalog with images; found {precisions}, {len(catalog)}."
         )
+    described = None if exported is None else read_described(exported)
+    if described is not None and described.get("embedder_fingerprint") != embedder.fingerprint():
+        raise ValueError(
+            f"{exported} was exported from another embedder than the one to measure it beside; give that one."
+        )
+    embedder = copy.deepcopy(embedder).cpu().float().eval()  # what embedded before may have left it on a GPU
     preprocessing = embedder.preprocessing
     asked = catalog.pictures()[:num_images]
     pictures = [preprocessing.apply(load_image(picture, target_px=preprocessing.decode_px)) for picture in asked]
     images_NCHW = preprocessing.normalise(torch.from_numpy(np.stack(pictures))).numpy()
     with tempfile.TemporaryDirectory() as temporary:
-        exported = {"fp32": export_onnx(embedder, Path(temporary) / "fp32")}
-        if "int8" in precisions:
-            exported["int8"] = quantise_onnx(exported["fp32"], Path(temporary) / "int8", catalog, num_images=num_images)
-        candidates = cpu_candidates(embedder, {name: exported[name] for name in precisions}, num_threads, runtimes)
+        if exported is not None and described is not None:
+            folders = {described["precision"]: Path(exported)}
+        else:
+            exact = export_onnx(embedder, Path(temporary) / "fp32")
+            folders = {"fp32": exact} if "fp32" in precisions else {}
+            if "int8" in precisions:
+                seen = catalog if calibration is None else calibration
+                folders["int8"] = quantise_onnx(exact, Path(temporary) / "int8", seen, num_images=num_images)
+        candidates = cpu_candidates(embedder, folders, num_threads, runtimes)
         device = f"{describe_processor()}, {num_threads} thread{'s' if num_threads > 1 else ''}"
         return measure_serving(
             candidates, images_NCHW, count_flops(embedder), product_limit(), device=device, **options
@@ -191,9 +223,11 @@ def _main() -> None:
     parser.add_argument("--out", type=Path, default=None, help="a CSV file to write")
     asked = parser.parse_args()
     size = {} if Path(asked.embedder).is_dir() else {"image_size": tuple(asked.image_size)}
+    catalog = open_catalog(asked.data, asked.data_root)
     table = serve_on_cpu(
         open_embedder(asked.embedder, asked.weights, **size),
-        open_catalog(asked.data, asked.data_root),
+        catalog,
+        calibration=catalog.select(split="train") if (catalog.frame["split"] == "train").any() else None,
         num_threads=asked.threads,
         batches=asked.batches,
         num_rounds=asked.rounds,

@@ -177,6 +177,26 @@ def accept(
     return Acceptance(limits, checks, _flips(own, kept, label_N), worst, cosine_N, cosine_Q, metrics, protocol)
 
 
+def describe_protocol(
+    reference_labels: ArrayLike,
+    query_labels: ArrayLike,
+    reference_cameras: ArrayLike | None = None,
+    query_cameras: ArrayLike | None = None,
+) -> str:
+    """Returns the protocol line of `accept` before anything is embedded.
+
+    Raises:
+        ValueError: labels or cameras that do not fit each other.
+    """
+    label_N, label_Q = (np.asarray(labels, dtype=object) for labels in (reference_labels, query_labels))
+    label_N = read_labels(label_N, len(label_N), "reference_labels")
+    label_Q = read_labels(label_Q, len(label_Q), "query_labels")
+    kept = read_kept(label_N, label_Q, reference_cameras, query_cameras, None, None)
+    num_kept_Q, num_own_Q = kept.count()
+    asked_Q = num_kept_Q > 0
+    return _protocol(kept.of_queries(asked_Q), num_own_Q[asked_Q] > 0)
+
+
 def _check_shapes(
     reference_ND: np.ndarray, query_QD: np.ndarray, exported_reference_ND: np.ndarray, exported_query_QD: np.ndarray
 ) -> None:

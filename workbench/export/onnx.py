@@ -27,6 +27,9 @@ Precision = Literal["fp32", "fp16", "int8"]
 InputKind = Literal["float", "uint8", "raw"]
 # Opset 23 has one Attention operator: smaller and faster in fp16; in fp32 runtimes refuse some of its forms.
 OPSETS = {"fp32": 20, "fp16": 23}
+# TensorRT for RTX 1.7 has no Attention kernel for one query alone (class attention of FAN or CaiT, attention pooling), nor for
+# heads of 8 channels: such trunks are written in opset 20, whose products and softmax it builds.
+LEAST_QUERIES, LEAST_HEAD_WIDTH = 2, 16
 LIMITS: dict[str, dict[str, float]] = {
     "fp32": {"min_cosine": 0.999999, "max_difference": 1e-5},
     "fp16": {"min_cosine": 0.9999, "max_difference": float("inf")},
@@ -174,6 +177,21 @@ def _write_model(exported: _Exported, model: Path, described: dict[str, Any]) ->
     example = torch.zeros(2, 3, height, width)
     if exported.input_kind == "uint8":
         example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+    program = _trace(exported, example, described)
+    if not all(_has_kernel(node) for node in program.model.graph if node.op_type == "Attention"):
+        described["opset"] = OPSETS["fp32"]
+        program = _trace(exported, example, described)
+    _name_only_what_counts(program.model, described)
+    num_bytes = sum(value.numel() * value.element_size() for value in exported.state_dict().values())
+    program.save(str(model), external_data=num_bytes > EXTERNAL_ABOVE_BYTES)
+    try:
+        onnx.checker.check_model(str(model))
+    except onnx.checker.ValidationError as error:
+        raise ExportError(f"onnx.checker refuses what torch wrote: {error}") from error
+    return dict(sorted(Counter(node.op_type for node in program.model.graph).items()))
+
+
+def _trace(exported: _Exported, example: torch.Tensor, described: dict[str, Any]) -> torch.onnx.ONNXProgram:
     try:
         program = torch.onnx.export(
             exported,
@@ -191,14 +209,14 @@ def _write_model(exported: _Exported, model: Path, described: dict[str, Any]) ->
             "Replace that part of trunk or head by operators that ONNX has."
         ) from error
     assert program is not None
-    _name_only_what_counts(program.model, described)
-    num_bytes = sum(value.numel() * value.element_size() for value in exported.state_dict().values())
-    program.save(str(model), external_data=num_bytes > EXTERNAL_ABOVE_BYTES)
-    try:
-        onnx.checker.check_model(str(model))
-    except onnx.checker.ValidationError as error:
-        raise ExportError(f"onnx.checker refuses what torch wrote: {error}") from error
-    return dict(sorted(Counter(node.op_type for node in program.model.graph).items()))
+    return program
+
+
+def _has_kernel(attention: Any) -> bool:
+    """Whether TensorRT for RTX has a kernel for this operator; its query is [B, heads, tokens, width of a head]."""
+    shape = list(attention.inputs[0].shape or ())[2:]
+    known = len(shape) == 2 and all(isinstance(size, int) for size in shape)
+    return known and shape[0] >= LEAST_QUERIES and shape[1] >= LEAST_HEAD_WIDTH
 
 
 def _name_only_what_counts(model: Any, described: dict[str, Any]) -> None:

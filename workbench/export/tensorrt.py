@@ -1,7 +1,8 @@
 """A TensorRT engine (plan) from an exported folder: by TensorRT for RTX without a GPU, by full TensorRT with one.
 
 One path for both. Precision lives in the ONNX file: the network is strongly typed, and no flag changes what was exported.
-Beside the plan stand `<plan>.json`, the build report, and `<plan>.log`, what the builder said.
+Beside the plan stand `<plan>.json`, the build report, and `<plan>.log`, what the builder said; of a build that failed there is
+`<plan>.failed.log` alone, until one succeeds.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ from workbench.export.tensorrt_package import (
     make_log,
 )
 from workbench.export.tensorrt_plan import PLAN_FORMAT, PLAN_FORMAT_VERSION, publish
-from workbench.runs.files import write_bytes
+from workbench.runs.files import write_bytes, write_text
 
 _CARRIED = ("precision", "input", "normalised", "embedding_dim", "image_size", "preprocessing", "embedder")
 _CARRIED_TOO = ("embedder_fingerprint", "weights_sha256", "opset", "calibration", "about")
@@ -45,6 +46,8 @@ def build_engine(
     verbose: bool = False,
 ) -> dict[str, Any]:
     """The build report; plan, report and log are written whole or not at all, and nothing before the build has ended.
+
+    Where TensorRT refuses the file or the build, `<plan>.failed.log` keeps what it said, and the error names it.
 
     The report has builder and version, targets, profile, size and SHA-256 of ONNX and plan, seconds, layers and precisions
     (of the network as it was parsed; of the engine too where full TensorRT has its GPU), what export.json
@@ -96,9 +99,10 @@ def build_engine(
     network = trt_builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(model)):
-        raise ExportError(f"{package} cannot read {model}: {parser_words(parser) or _last_words(log)}")
+        raise _failed(plan, log, f"{package} cannot read {model}: {parser_words(parser) or _last_words(log)}")
     if not network.num_layers:  # the parser takes much that is no model for an empty one
-        raise ExportError(f"{package} finds no network in {model}: the file is corrupt or no ONNX file; export again.")
+        words = f"{package} finds no network in {model}: the file is corrupt or no ONNX file; export again."
+        raise _failed(plan, log, words)
     while network.num_outputs > 1:  # class probabilities: a plan answers with embeddings alone
         network.unmark_output(network.get_output(network.num_outputs - 1))
     profile = trt_builder.create_optimization_profile()
@@ -108,7 +112,7 @@ def build_engine(
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mib << 20)
     (config.set_flag if tf32 else config.clear_flag)(trt.BuilderFlag.TF32)
     if config.add_optimization_profile(profile) < 0:
-        raise ExportError(f"{package} refuses the batch sizes {batches}: {_last_words(log)}")
+        raise _failed(plan, log, f"{package} refuses the batch sizes {batches}: {_last_words(log)}")
     if package.builder == "tensorrt":
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the inspector; two RTX builds would differ
     else:
@@ -121,7 +125,7 @@ def build_engine(
         missing["timing cache"] = cached
     serialized = trt_builder.build_serialized_network(network, config)
     if serialized is None:
-        raise ExportError(f"{package} built no engine from {model}: {_last_words(log)}")
+        raise _failed(plan, log, f"{package} built no engine from {model}: {_last_words(log)}")
     content = bytes(serialized)
     built = time.perf_counter()
     layers, precisions = count_layers(network)
@@ -148,12 +152,45 @@ def build_engine(
     }
     if cache is not None and timing_cache is not None:
         write_bytes(Path(timing_cache), bytes(cache.serialize()))
-    publish(beside, ["".join(f"{line}\n" for line in log.lines), report, content])
+    publish(beside, [_log_text(log), report, content])
+    _failed_log(plan).unlink(missing_ok=True)
     return report
 
 
+def read_profile(batches: Sequence[int]) -> dict[str, int]:
+    """min_batch, opt_batch and max_batch for `build_engine`, of three numbers in this order.
+
+    Raises:
+        ValueError: not three numbers, or not 1 <= min <= opt <= max.
+    """
+    if len(batches) != 3 or not 1 <= batches[0] <= batches[1] <= batches[2]:
+        raise ValueError(
+            f"Three batch sizes were wanted, the least, the one to tune for and the most, 1 or more and none below the one before "
+            f"it, such as [1, 10, 10]; found {list(batches)}."
+        )
+    return dict(zip(("min_batch", "opt_batch", "max_batch"), batches, strict=True))
+
+
+def _failed(plan: Path, log: Any, words: str) -> ExportError:
+    """The error to raise, after the log was kept; where it cannot be written, the error says that instead."""
+    kept = _failed_log(plan)
+    try:
+        write_text(kept, _log_text(log))
+    except OSError as error:
+        return ExportError(f"{words} (Its log could not be kept: {error}.)")
+    return ExportError(f"{words} (The whole log: {kept}.)")
+
+
+def _failed_log(plan: Path) -> Path:
+    return plan.with_name(f"{plan.name}.failed.log")
+
+
+def _log_text(log: Any) -> str:
+    return "".join(f"{line}\n" for line in log.lines)
+
+
 def _last_words(log: Any) -> str:
-    return " / ".join(log.errors[-3:])[:2000] or "it gave no reason; look at the log with verbose=True."
+    return " / ".join(log.errors[-3:])[:2000] or "it gave no reason; build with verbose=True for a longer log."
 
 
 def _attach_cache(package: Package, config: Any, file: Path | str | None) -> tuple[Any, str]:

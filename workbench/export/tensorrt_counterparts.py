@@ -1,4 +1,4 @@
-"""NVIDIA's gen_trt_engine specification, field by field, beside what stands for it here."""
+"""NVIDIA's gen_trt_engine specification and the trunks of its published speeds, beside what stands for them here."""
 
 import pandas as pd
 
@@ -32,9 +32,25 @@ _ROWS = (
         "on a folder of images, by references of a gallery; needs a GPU",
     ),
 )
+# ResNet-D, SE and other variants have another stem or other blocks, and other speeds.
+_PUBLISHED = {
+    "timm:resnet50": "ResNet50",
+    "timm:resnet101": "ResNet101",
+    "workbench:fan_base_hybrid": "FAN-Base-Hybrid",
+    "workbench:nv_dinov2": "NV-DINOv2",
+}
 
 
 def gen_trt_engine_counterparts() -> pd.DataFrame:
     """A row a field of gen_trt_engine: field, its default, our parameter, our default, remark; all of them text."""
     columns = ["gen_trt_engine", "their default", "here", "our default", "remark"]
     return pd.DataFrame(list(_ROWS), columns=columns)
+
+
+def published_trunk(trunk: str) -> str | None:
+    """The trunk of NVIDIA's published speeds that has this one's architecture, such as ResNet101; None where there is none.
+
+    Args:
+        trunk: such as `timm:resnet101.a1_in1k`; the weights' tag is of no account.
+    """
+    return _PUBLISHED.get(trunk.partition(".")[0])

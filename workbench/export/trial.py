@@ -4,14 +4,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import torch
+from torch import nn
 
 from workbench.data.catalog import Catalog
 from workbench.data.images import Picture
-from workbench.export.acceptance import Acceptance, accept
+from workbench.export.acceptance import Acceptance, accept, describe_protocol
 from workbench.export.checks import FP16, FP32, INT8, Limits
 from workbench.export.runtimes import ExportedEmbedder
 from workbench.models.embedder import Embedder
-from workbench.retrieval.embed import embed_catalog
+from workbench.retrieval.embed import NotFiniteError, embed_catalog
 from workbench.retrieval.embedding_folder import EmbeddingSet
 from workbench.retrieval.gallery import Gallery
 from workbench.retrieval.gallery_measure import measure_gallery
@@ -22,6 +24,24 @@ from workbench.retrieval.recognition import plan_recognition
 LIMITS: dict[str, Limits] = {"fp32": FP32, "fp16": FP16, "int8": INT8}
 
 
+class _Marked(Embedder):
+    """An export with zeros for each row that is not finite: acceptance then says which images those are, and fails it."""
+
+    def __init__(self, exported: Embedder) -> None:
+        nn.Module.__init__(self)
+        self.preprocessing, self.embedding_dim = exported.preprocessing, exported.embedding_dim
+        self.exported = exported
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Embeddings, float32 [B, D]."""
+        embedding_BD = self.exported(images)
+        return torch.where(embedding_BD.isfinite().all(dim=1, keepdim=True), embedding_BD, 0.0)
+
+    def fingerprint(self) -> str:
+        """Another one than the export's: the cache keeps the two apart."""
+        return f"{self.exported.fingerprint()}, zeros where not finite"
+
+
 @dataclass(frozen=True)
 class Trial:
     """What both models are asked.
@@ -30,7 +50,7 @@ class Trial:
         references: the images that are searched; in re-identification the gallery.
         queries: the images that are asked for.
         by_camera: re-identification: a query is not answered by its own label from its own camera.
-        words: the two sets in words.
+        words: the two sets in words, and the protocol line by which answers are compared.
     """
 
     references: Catalog
@@ -56,14 +76,20 @@ def plan_trial(catalog: Catalog) -> Trial:
     """
     if {card.task for card in catalog.cards.values()} == {"reid"}:
         plan = plan_identification(catalog)
-        return Trial(plan.gallery, plan.queries, True, "queries against the gallery")
+        protocol = describe_protocol(
+            plan.gallery.labels, plan.queries.labels, camera_names(plan.gallery), camera_names(plan.queries)
+        )
+        return Trial(plan.gallery, plan.queries, True, f"queries against the gallery; {protocol}")
     recognition = plan_recognition(catalog)
     name, references = max(recognition.references.items(), key=lambda one: len(one[1]))
-    return Trial(references, recognition.queries, False, f"queries against references {name}")
+    protocol = describe_protocol(references.labels, recognition.queries.labels)
+    return Trial(references, recognition.queries, False, f"queries against references {name}; {protocol}")
 
 
 def try_export(trial: Trial, embedder: Embedder, exported: Embedder, limits: Limits, **options: Any) -> Tried:
     """The export's embeddings and what changes when it answers in place of `embedder`.
+
+    Where the export gives NaN or infinity, that row is zeros, and its acceptance has failed on it.
 
     Args:
         trial: what is asked.
@@ -78,7 +104,10 @@ def try_export(trial: Trial, embedder: Embedder, exported: Embedder, limits: Lim
     """
     parts = trial.references, trial.queries
     before = [embed_catalog(embedder, part, **options) for part in parts]
-    after = [embed_catalog(exported, part, **options) for part in parts]
+    try:
+        after = [embed_catalog(exported, part, **options) for part in parts]
+    except NotFiniteError:
+        after = [embed_catalog(_Marked(exported), part, **options) for part in parts]
     cameras = [camera_names(one.catalog) if trial.by_camera else None for one in after]
     acceptance = accept(
         before[0].embedding_ND,

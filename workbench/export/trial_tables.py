@@ -4,6 +4,8 @@ Every function takes the trials by runtime, in the order in which they are to be
 """
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,34 @@ _TOLD = ("precision", "input", "normalised", "embedding_dim", "image_size", "ops
 
 
 def collect_metrics(tried: Mapping[str, Tried]) -> dict[str, Metric]:
-    """Every metric under `<runtime>/`: accuracy@1 (and mAP) of torch, exported and mixed, and the changes."""
-    return {f"{name}/{key}": metric for name, one in tried.items() for key, metric in one.acceptance.metrics.items()}
+    """Every metric under `<runtime>/`: accuracy@1 (and mAP) of torch, exported and mixed, and the changes; then the checks.
+
+    A check is `<runtime>/check/` and its name with _ for what is no letter, such as `openvino/check/cosine_min`; it was counted, not
+    estimated, so that low and high are its value. Left out: changes, which are there with their interval, and what is not defined.
+    """
+    found = {f"{name}/{key}": metric for name, one in tried.items() for key, metric in one.acceptance.metrics.items()}
+    for name, one in tried.items():
+        for check in one.acceptance.checks:
+            if check.check.startswith("change of ") or math.isnan(check.value):
+                continue
+            key = re.sub(r"\W+", "_", check.check).strip("_")
+            wanted = f"; wanted {check.limit}" if check.limit else ""
+            protocol = f"{one.acceptance.protocol}; {check.check}{wanted}"
+            found[f"{name}/check/{key}"] = Metric(check.value, check.value, check.value, check.n, protocol)
+    return found
+
+
+def named_checks(tried: Mapping[str, Tried], runtimes: Mapping[str, str]) -> pd.DataFrame:
+    """The checks of all runtimes for a model card, as `Acceptance.table` gives them, each check named with its runtime.
+
+    Args:
+        tried: by runtime.
+        runtimes: each with its version, such as {"onnxruntime": "onnxruntime 1.22.0"}.
+    """
+    parts = [one.acceptance.table() for one in tried.values()]
+    for part, name in zip(parts, tried, strict=True):
+        part["check"] = f"{runtimes[name]}: " + part["check"]
+    return pd.concat(parts, ignore_index=True)
 
 
 def checks_table(tried: Mapping[str, Tried]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.data.card import Card
+from workbench.data.card import Card, read_card
 from workbench.report.card_sections import (
     acceptance_section,
     architecture,
@@ -78,6 +78,15 @@ def measured_by_kind(folders: str) -> dict[str, Measured]:
             raise ValueError(f"{run.name} is a run of {run.record['notebook']}: {taken}.")
         found[kind] = run
     return found
+
+
+def named_cards(names: str) -> list[Card]:
+    """The data cards that a notebook's parameter names, joined with +, each a name or the path of a card; "" is none.
+
+    Raises:
+        CardError: no such card, or one that cannot be read.
+    """
+    return [read_card(name) for name in filter(None, (one.strip() for one in names.split("+")))]
 
 
 def model_card(

@@ -33,11 +33,15 @@ from workbench.retrieval.embedding_folder import (
 )
 from workbench.runs.root import outputs_folder
 
-__all__ = ["EmbeddingSet", "choose_device", "embed_catalog", "print_progress"]
+__all__ = ["EmbeddingSet", "NotFiniteError", "choose_device", "embed_catalog", "print_progress"]
 
 FORMAT_VERSION = 1
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _SAVE_EVERY_S = 5.0
+
+
+class NotFiniteError(ValueError):
+    """The embedder gave NaN or infinity."""
 
 
 def print_progress(done: int, total: int, images_per_s: float) -> None:
@@ -86,6 +90,7 @@ def embed_catalog(
 
     Raises:
         ValueError: an empty catalog or an argument out of range.
+        NotFiniteError: an embedding holds NaN or infinity.
         QuarantineError: more images than `quarantine_limit` cannot be decoded. What was embedded is kept.
     """
     if len(catalog) == 0:
@@ -166,7 +171,7 @@ def _embed(
                 parts = [embedder(embedder.preprocessing.normalise(part)) for part in inputs.split(batch_size)]
             embedding_ND = torch.cat(parts).float().cpu().numpy()
             if not np.isfinite(embedding_ND).all():
-                raise ValueError(
+                raise NotFiniteError(
                     "The embedder gave values that are not finite; check its weights, or use dtype float32."
                 )
             work.file.write(np.ascontiguousarray(embedding_ND, dtype="<f4").tobytes())
