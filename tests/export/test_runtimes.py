@@ -108,6 +108,10 @@ def test_open_any_takes_what_a_notebook_names(embedder: Embedder, folders: dict[
     assert exported.embedding_dim == embedder.embedding_dim
     assert open_any(str(saved)).fingerprint() == load_embedder(saved).fingerprint()
     built = open_any("timm:test_resnet", "random", image_size=(32, 32))
+    with pytest.raises(ValueError, match="openvino answers from an exported folder, and timm:test_resnet is none"):
+        open_any("timm:test_resnet", "random", runtime="openvino")
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.plan"):
+        open_any(str(folders["float"]), runtime=str(tmp_path / "nowhere.plan"))
     assert built.preprocessing.image_size == (32, 32)
     assert [is_exported(place) for place in (folders["uint8"], saved, tmp_path / "absent")] == [True, False, False]
 

@@ -171,8 +171,19 @@ def open_any(
     Args:
         embedder: an exported folder, a saved embedder's folder, or a trunk string.
         trunk_weights, options: handed to `open_embedder`; an exported folder has its own.
-        runtime, num_threads, plan: of an exported folder, see `open_exported`.
+        runtime, num_threads, plan: of an exported folder, see `open_exported`. As a notebook has one parameter for both, the path
+            of a plan (`.plan`) is taken for the runtime tensorrt with this plan.
+
+    Raises:
+        ValueError: a runtime for what is no exported folder; else as `open_exported` and `open_embedder`.
     """
+    if runtime.endswith(".plan"):
+        runtime, plan = TENSORRT, runtime
     if is_exported(embedder):
         return open_exported(embedder, runtime, num_threads, plan=plan)
+    if runtime != "onnxruntime":
+        raise ValueError(
+            f"The runtime {runtime} answers from an exported folder, and {embedder} is none: torch answers. Export it first, or leave "
+            "the runtime as it is."
+        )
     return open_embedder(embedder, trunk_weights, **options)
