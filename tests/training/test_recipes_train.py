@@ -1,5 +1,6 @@
 """Every recipe on a small trunk and pictures that can be told apart: it learns, and goes on where it was."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,8 @@ def _few_steps(name: str, **changes: object) -> Recipe:
     """The recipe with the rates and the length of a test: 12 steps of 8 pictures must be seen to teach something."""
     rates = {"learning_rate_trunk": 3e-3, "learning_rate_head": 3e-3, "learning_rate_loss": 1e-2}
     length = {"num_steps": 12, "warmup_steps": 1, "validation_interval": 50, "checkpoint_interval": 3}
-    return choose_recipe(name, **{"batch_size": 8, "num_workers": 0, **rates, **length, **changes})  # type: ignore[arg-type]
+    chosen = choose_recipe(name, **{"batch_size": 8, "num_workers": 0, **length, **changes})  # type: ignore[arg-type]
+    return replace(chosen, **{rate: value for rate, value in rates.items() if rate not in changes})  # type: ignore[arg-type]
 
 
 def _train(
