@@ -83,8 +83,10 @@ def test_few_shot_on_photographs_states_untrained_histogram_and_chance_in_one_re
 
 
 def _check_stress(folder: Path, metrics: dict[str, Any], kinds: tuple[str, ...]) -> None:
-    """Every number three times (tuned, untuned, difference), three severities a kind, a sentence a kind."""
+    """Every number three times (tuned, untuned, difference), three severities a kind, a sentence a kind; chance once."""
     check_metrics(metrics)
+    chance = metrics.pop(f"chance/{next(iter(metrics))}")
+    assert 0 < chance["value"] == chance["low"] < 1
     plain = [name for name in metrics if not name.startswith(("untuned/", "difference/"))]
     clean = plain[0]
     assert clean.startswith("accuracy@1/shots=") or clean == "mAP"
