@@ -261,7 +261,7 @@ def test_a_click_on_the_map_shows_the_picture(lab: Lab, capsys: pytest.CaptureFi
 
 def test_a_lasso_picks_what_it_encloses(lab: Lab) -> None:
     page = lab.page
-    traces = page.evaluate(_POINTS)
+    page.evaluate(_POINTS)  # scrolls there
     page.wait_for_timeout(1000)
     traces = page.evaluate(_POINTS)
     points = [point for trace in traces for point in trace]

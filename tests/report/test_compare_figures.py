@@ -8,6 +8,7 @@ from workbench.report.compare_figures import (
     paired_differences,
     paired_matrix,
     pareto_front,
+    told_apart,
     variants_with_seeds,
 )
 from workbench.report.published import published_like
@@ -149,3 +150,20 @@ def test_spread_is_an_arrow_from_before_to_after() -> None:
     assert "n = 90 images" in figure.layout.title.subtitle.text
     with pytest.raises(ValueError, match="before or after"):
         spread_before_after(table.assign(stage="then"))
+
+
+def test_from_how_many_others_a_variant_is_told_apart() -> None:
+    pairs = pd.DataFrame(
+        [("a", "b", -0.117, -0.161, -0.072, 0.001), ("c", "a", 0.02, -0.01, 0.05, 0.3), ("c", "b", 0.5, 0.4, 0.6, 0.001),
+         ("c", "d", 0.2, 0.1, 0.3, 0.049), ("e", "c", 0.01, 0.005, 0.015, 0.05), ("c", "f", *[np.nan] * 4)],
+        columns=["first", "second", "difference", "low", "high", "p_holm"],
+    )  # fmt: skip
+    assert told_apart(pairs, "c") == (
+        "told apart from 2 of 4 others (Holm p < 0.05), percentage points: b +50.0 [40.0, 60.0]; d +20.0 [10.0, 30.0]. "
+        "Without a query in common: 1"
+    )
+    assert told_apart(pairs, "b") == (
+        "told apart from 2 of 2 others (Holm p < 0.05), percentage points: a +11.7 [7.2, 16.1]; c -50.0 [-60.0, -40.0]"
+    )
+    assert told_apart(pairs, "e") == "told apart from 0 of 1 others (Holm p < 0.05)"
+    assert told_apart(pairs, "alone") == "nothing to hold it against"

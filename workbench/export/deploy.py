@@ -78,19 +78,21 @@ def write_bundles(
     Raises:
         ValueError, FileExistsError, FileNotFoundError, GalleryError, ExportError: as `triton_repository` and `deepstream_config`.
     """
-    given = {"card": card, "gallery": gallery, "max_batch": max_batch}
     written = {}
     for name in names:
         place = Path(folder) / name
         if name == DEEPSTREAM:
-            written[name] = deepstream_config(exported_folder, place, plan=plan, **given)  # type: ignore[arg-type]
+            written[name] = deepstream_config(
+                exported_folder, place, card=card, gallery=gallery, max_batch=max_batch, plan=plan
+            )
         else:
-            served = plan if name == "triton_tensorrt" else None
             written[name] = triton_repository(
                 exported_folder,
                 place,
+                card=card,
+                gallery=gallery,
+                max_batch=max_batch,
                 backend=BACKENDS[name],
-                plan=served,
-                **given,  # type: ignore[arg-type]
+                plan=plan if name == "triton_tensorrt" else None,
             )
     return written

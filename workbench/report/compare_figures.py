@@ -1,4 +1,4 @@
-"""Figures of runs side by side: values with seeds, paired differences, cost against accuracy."""
+"""Figures of runs side by side: values with seeds, paired differences (in a line of words too), cost against accuracy."""
 
 from collections.abc import Iterable
 
@@ -28,6 +28,7 @@ __all__ = [
     "paired_differences",
     "paired_matrix",
     "pareto_front",
+    "told_apart",
     "variants_with_seeds",
 ]
 
@@ -135,9 +136,7 @@ def paired_matrix(pairs: pd.DataFrame, metric: str, protocol: str = "") -> go.Fi
         ValueError: `pairs` has no pair with a difference, or a column is missing.
     """
     pairs = _comparable(pairs)
-    turned = pairs.rename(columns={"first": "second", "second": "first", "low": "high", "high": "low"})
-    turned[["difference", "low", "high"]] *= -1
-    both = pd.concat([pairs, turned], ignore_index=True)
+    both = _both_ways(pairs)
     names = both.groupby("first", sort=False)["difference"].mean().sort_values(ascending=False, kind="stable").index
     rank = {name: place for place, name in enumerate(names, start=1)}
     shown = both[both["first"].map(rank) < both["second"].map(rank)]
@@ -180,6 +179,41 @@ def paired_matrix(pairs: pd.DataFrame, metric: str, protocol: str = "") -> go.Fi
     figure.update_xaxes(tickvals=places[1:], range=[1.4, len(places) + 0.6], showgrid=False)
     figure.update_yaxes(showgrid=False)
     return figure.update_layout(meta={"min_width": _NAMES_PX + _CELL_PX * (len(places) - 1)})
+
+
+def told_apart(pairs: pd.DataFrame, variant: str) -> str:
+    """Which others a variant is told apart from, by the p value that is corrected for the number of pairs, and by how much.
+
+    Args:
+        pairs: columns `first`, `second`, `difference` (first less second), `low`, `high` (shares) and `p_holm`; a pair without
+            a query in common has no difference, and is counted apart.
+        variant: a name in `first` or `second`; its pairs count.
+
+    Returns:
+        One line, the largest difference first, in percentage points; positive where `variant` is larger.
+    """
+    both = _both_ways(pairs)
+    own = both[both["first"] == variant]
+    if own.empty:
+        return "nothing to hold it against"
+    known = own.dropna(subset="difference")
+    sure = known[known["p_holm"] < ALPHA].sort_values("difference", ascending=False, kind="stable")
+    said = f"told apart from {len(sure)} of {len(known)} others (Holm p < {ALPHA})"
+    if len(sure):
+        points = (
+            f"{row['second']} {100 * row['difference']:+.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+            for row in sure.to_dict("records")
+        )
+        said += f", percentage points: {'; '.join(points)}"
+    unknown = len(own) - len(known)
+    return said + (f". Without a query in common: {unknown}" if unknown else "")
+
+
+def _both_ways(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Each pair twice: as it is, and the second less the first."""
+    turned = pairs.rename(columns={"first": "second", "second": "first", "low": "high", "high": "low"})
+    turned[["difference", "low", "high"]] *= -1
+    return pd.concat([pairs, turned], ignore_index=True)
 
 
 def _comparable(pairs: pd.DataFrame) -> pd.DataFrame:

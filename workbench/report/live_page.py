@@ -14,8 +14,9 @@ import plotly
 import plotly.graph_objects as go
 import traitlets
 
+from workbench.report.style import CONFIG
+
 _HERE = Path(__file__).parent
-_CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
 
 
 class LivePage(anywidget.AnyWidget):
@@ -35,7 +36,7 @@ class LiveFigure(go.FigureWidget):
         """A live copy of `figure`; the page is made ready if it was not."""
         is_live()
         super().__init__(figure)
-        self._config = _CONFIG
+        self._config = CONFIG
 
 
 def is_live() -> bool:

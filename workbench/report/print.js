@@ -13,7 +13,8 @@
 
   const tables = document.querySelectorAll("main table");
   addEventListener("beforeprint", () => {
-    for (const table of tables) table.style.zoom = shrinkage(table);
+    const shares = [...tables].map(shrinkage);
+    tables.forEach((table, at) => { table.style.zoom = shares[at]; });
   });
   addEventListener("afterprint", () => {
     for (const table of tables) table.style.zoom = "";

@@ -20,12 +20,8 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexag
 _TITLE_WIDTH = 100
 _NAME_WIDTH = 30
 _LINE_PX = 17  # of a row's name, at the size of its letters
-_CONFIG = {
-    "showSendToCloud": False,
-    "displaylogo": False,
-    "responsive": True,
-    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
-}
+CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
+_STILL_CONFIG = {**CONFIG, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
 
 
 def use_workbench_style() -> None:
@@ -82,7 +78,7 @@ def use_workbench_style() -> None:
         }
     )
     pio.templates.default = "workbench"
-    pio.renderers["plotly_mimetype"].config.update(_CONFIG)
+    pio.renderers["plotly_mimetype"].config.update(_STILL_CONFIG)
     pio.renderers.default = "plotly_mimetype"
 
 

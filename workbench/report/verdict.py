@@ -1,14 +1,11 @@
-"""What a headline number is worth, in sentences: held against chance, the colour histogram, the untuned embedder, other runs."""
+"""What a headline number is worth: held against chance, the colour histogram and the untuned embedder, in sentences."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import pandas as pd
-
 Outcome = Literal["above", "below", "open"]
 
-_ALPHA = 0.05
 _CHANCE = "chance"
 # What a notebook logs beside its headline, under `<prefix>/<name of the headline>`.
 _REFERENCES = {_CHANCE: "chance", "colour_histogram": "the colour histogram", "untuned": "the untuned embedder"}
@@ -63,36 +60,6 @@ def judge_headline(metrics: Mapping[str, Mapping[str, Any]], protocol: str = "")
         elif None not in (reference["low"], reference["high"]):
             verdicts.append(_by_overlap(name, metrics[name], reference, words))
     return verdicts
-
-
-def told_apart(pairs: pd.DataFrame, variant: str) -> str:
-    """Which others a variant is told apart from, by the p value that is corrected for the number of pairs, and by how much.
-
-    Args:
-        pairs: columns `first`, `second`, `difference` (first less second), `low`, `high` (shares) and `p_holm`; a pair without
-            a query in common has no difference, and is counted apart.
-        variant: a name in `first` or `second`; its pairs count.
-
-    Returns:
-        One line, the largest difference first, in percentage points; positive where `variant` is larger.
-    """
-    own = pairs[pairs["first"].eq(variant) | pairs["second"].eq(variant)]
-    if own.empty:
-        return "nothing to hold it against"
-    known = own.dropna(subset="difference")
-    rows = [
-        (row["second"], row["difference"], row["low"], row["high"])
-        if row["first"] == variant
-        else (row["first"], -row["difference"], -row["high"], -row["low"])
-        for row in known[known["p_holm"] < _ALPHA].to_dict("records")
-    ]
-    rows.sort(key=lambda row: -row[1])
-    said = f"told apart from {len(rows)} of {len(known)} others (Holm p < {_ALPHA})"
-    if rows:
-        points = (f"{name} {100 * value:+.1f} [{100 * low:.1f}, {100 * high:.1f}]" for name, value, low, high in rows)
-        said += f", percentage points: {'; '.join(points)}"
-    unknown = len(own) - len(known)
-    return said + (f". Without a query in common: {unknown}" if unknown else "")
 
 
 def _against_chance(name: str, found: Mapping[str, Any], chance: float) -> Verdict:
