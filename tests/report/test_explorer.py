@@ -15,7 +15,6 @@ import plotly.graph_objects as go
 import pytest
 from IPython.display import HTML
 from PIL import Image
-from plotly.callbacks import InputDeviceState, Points
 
 from workbench.data.images import ImageError
 from workbench.report.explorer import Explorer
@@ -141,10 +140,10 @@ def _trace(explorer: Explorer, kind: str) -> Any:
     return next(trace for trace in explorer.map.figure.data if trace.meta == kind)
 
 
-def _lasso(explorer: Explorer, inds: dict[str, list[int]]) -> None:
-    for index, trace in enumerate(explorer.map.figure.data):
-        points = Points(point_inds=inds.get(trace.meta, []), trace_index=index)
-        trace._dispatch_on_selection(points, None)
+def _pick(explorer: Explorer, inds: dict[str, list[int]]) -> None:
+    """What the page sends after a click or a lasso."""
+    rows = [int(_trace(explorer, kind).customdata[ind]) for kind, several in inds.items() for ind in several]
+    explorer.map.figure._handle_custom_msg({"kind": "pick", "picked": rows}, [])
 
 
 def test_the_slider_moves_the_counts_by_hand_worked_numbers(explorer: Explorer) -> None:
@@ -301,13 +300,13 @@ def test_a_click_and_a_lasso_on_the_map_show_what_was_picked(explorer: Explorer)
     panel = explorer.map
     assert [trace.meta for trace in panel.figure.data] == ["reference", "right", "wrong", "absent"]
     assert [len(trace.x) for trace in panel.figure.data] == [4, 2, 1, 1]
-    _trace(explorer, "wrong")._dispatch_on_click(Points(point_inds=[0], trace_index=2), InputDeviceState())
+    _pick(explorer, {"wrong": [0]})
     assert [tile.key for tile in panel.grid.tiles] == [("query", 2)]
     assert panel.grid.tiles[0].caption == f"{HOSTILE}\ntaken for b"
-    _lasso(explorer, {"reference": [1, 3], "right": [0]})
+    _pick(explorer, {"reference": [1, 3], "right": [0]})
     assert [tile.key for tile in panel.grid.tiles] == [("reference", 1), ("reference", 3), ("query", 0)]
     assert panel.grid.note == "3 points picked."
-    _lasso(explorer, {})
+    _pick(explorer, {})
     assert panel.grid.note == "Nothing is picked."
     assert panel.grid.items == []
     panel.grid.show([Tile(("query", 1), "b")])
@@ -329,7 +328,7 @@ def test_filters_leave_what_they_say(explorer: Explorer) -> None:
     assert panel.grid.note == "Click a point, or draw a lasso around some."
     panel.label.value = "b"  # its reference, its query, and the query that was taken for it
     assert panel.points.iloc[panel.visible_rows()]["number"].tolist() == [2, 1, 2]
-    _trace(explorer, "wrong")._dispatch_on_click(Points(point_inds=[0], trace_index=2), InputDeviceState())
+    _pick(explorer, {"wrong": [0]})
     assert panel.grid.tiles[0].key == ("query", 2), "a click counts among the points that are left"
 
 
@@ -407,10 +406,10 @@ def test_reactions_at_20000_references_are_measured(capsys: pytest.CaptureFixtur
 
     def clicks() -> None:
         trace = explorer.map.figure.data[0]
-        trace._dispatch_on_click(Points(point_inds=[17], trace_index=0), InputDeviceState())
+        _pick(explorer, {trace.meta: [17]})
 
     def lassos() -> None:
-        _lasso(explorer, {"reference": list(range(500, 900))})
+        _pick(explorer, {"reference": list(range(500, 900))})
 
     times = {}
     for act in (asks, moves, clicks, lassos):

@@ -48,7 +48,6 @@ class GalleryMap:
             ]
         )
         self._rows, self._from = np.empty(0, dtype=np.int64), 0
-        self._chosen: dict[int, np.ndarray] = {}
         self._listeners: list[Callable[[Tile], None]] = []
         for filter_ in (self.label, self.domain, self.wrong):
             filter_.observe(lambda _: self._filter(), "value")
@@ -84,9 +83,7 @@ class GalleryMap:
     def _draw(self) -> LiveFigure:
         figure = LiveFigure(embedding_map(self.points, self._words, self._subtitle))
         figure.update_layout(dragmode="lasso")
-        for trace in figure.data:
-            trace.on_click(self._clicked)
-            trace.on_selection(self._lassoed)
+        figure.on_pick(lambda rows: self._pick_rows(np.asarray(rows, dtype=np.int64)))
         return figure
 
     def _filter(self) -> None:
@@ -108,18 +105,6 @@ class GalleryMap:
             self.grid.show([], _NONE)
         elif self.grid.note == _NONE:
             self.grid.note = _HOW
-
-    def _clicked(self, trace: Any, points: Any, _: Any) -> None:
-        if points.point_inds:
-            self._pick_rows(np.asarray(trace.customdata)[points.point_inds].astype(np.int64))
-
-    def _lassoed(self, trace: Any, points: Any, _: Any) -> None:
-        """Each trace is told in turn, also when nothing of it was lassoed; the last one closes the round."""
-        rows = np.asarray(trace.customdata)[points.point_inds] if points.point_inds else []
-        self._chosen[points.trace_index] = np.asarray(rows, dtype=np.int64)
-        if points.trace_index == len(self.figure.data) - 1:
-            self._pick_rows(np.concatenate(list(self._chosen.values())))
-            self._chosen = {}
 
     def _pick_rows(self, rows: np.ndarray) -> None:
         self._rows = rows

@@ -5,9 +5,11 @@ them once.
 """
 
 import os
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import anywidget
 import plotly
@@ -37,6 +39,13 @@ class LiveFigure(go.FigureWidget):
         is_live()
         super().__init__(figure)
         self._config = CONFIG
+
+    def on_pick(self, listener: Callable[[list[Any]], None]) -> None:
+        """Calls `listener` with the `customdata` of the points of each click and each lasso.
+
+        Plotly's own callbacks (`trace.on_click` and the like) are silent here: a busy kernel would miss some.
+        """
+        self.on_msg(lambda _, said, __: listener(said["picked"]) if said.get("kind") == "pick" else None)
 
 
 def is_live() -> bool:
