@@ -288,19 +288,19 @@ def _wait_for_pick(page: Page, label: str) -> None:
 def test_a_click_is_not_lost_while_the_kernel_is_busy(lab: Lab) -> None:
     """Plotly's own widget keeps one message for a busy kernel, and hovering after a click takes its place."""
     page = lab.page
-    _press_on(page, "oat")
+    away = [next(point for point in _points(page)[0] if point[2].startswith(f"{label} (")) for label in ("7", "007")]
     page.evaluate(
         """code => {
             const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
             window.idle = kernel.requestExecute({code}).done.then(reply => reply.content.status);
         }""",
-        "import time; time.sleep(4)",
+        "import ctypes; ctypes.PyDLL(None).sleep(6)",  # nor does any other thread of the kernel run meanwhile
     )
+    _press_on(page, "oat")
     page.mouse.up()
-    for label in ("7", "007"):
-        (x, y, _), *_ = (point for point in page.evaluate(_POINTS)[0] if point[2].startswith(f"{label} ("))
-        page.mouse.move(x, y, steps=4)
+    for x, y, _ in away:
         page.wait_for_timeout(300)
+        page.mouse.move(x, y, steps=4)
     assert page.evaluate("window.idle") == "ok"
     _wait_for_pick(page, "oat")
 
