@@ -14,7 +14,6 @@ JOB = Job(
     "timm:test_resnet",
     fold="0/5",
     image_size=(96, 64),
-    last_stride=1,
     seed=3,
 )
 
@@ -48,7 +47,7 @@ def test_folders_of_data_and_embedder_are_found_from_anywhere(tmp_path: Path, mo
         ({"recipe": {"name": "any"}}, "give either num_steps or num_epochs"),
         ({"devise": "cpu"}, "unknown field 'devise'. Did you mean 'device'"),
         ({"seed": "3"}, "the field seed cannot be '3'"),
-        ({"last_stride": True}, "the field last_stride cannot be True"),
+        ({"last_stride": 1}, "unknown field 'last_stride'"),
         ({"image_size": [96]}, r"the field image_size cannot be \[96\]"),
         ({"smoke": 1}, "the field smoke cannot be 1"),
         ({"device": None}, "the field device cannot be None"),

@@ -1,13 +1,15 @@
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from workbench.models.embedder import build_embedder
+from workbench.models.embedder import build_embedder, load_embedder
 from workbench.training.prepare import check_same_run, ready_embedder
 from workbench.training.recipe import Recipe
-from workbench.training.recipes import RECIPES, choose_recipe
+from workbench.training.recipes import RECIPES, choose_recipe, read_settings
 from workbench.training.recipes.tables import recipe_table, tao_counterparts
 
 IDENTITY: dict[str, Any] = {"sampler": "identity", "batch_size": 16}
@@ -19,6 +21,7 @@ FROZEN: dict[str, Any] = {"freeze": "trunk", "blockwise_decay": 1.0}
     [
         ({"loss": "cosface"}, "loss is made of arcface, .*found 'cosface'"),
         ({"loss": ""}, "loss is made of"),
+        ({"last_stride": 2}, "last_stride is 1 or None, found 2"),
         ({"loss": "triplet+triplet"}, "names a term twice"),
         ({"loss": "arcface+cross_entropy"}, "one classifier at most, found arcface and cross_entropy"),
         ({"loss": "center"}, "smallest where all images are one point"),
@@ -94,6 +97,24 @@ def test_what_the_embedder_forbids_is_refused_before_the_training() -> None:
         ready_embedder(embedder, Recipe("x", num_steps=9, freeze="head"))
 
 
+def test_the_recipe_sets_the_last_stride_of_trained_weights_and_says_so(tmp_path: Path) -> None:
+    plain, last = (build_embedder("timm:test_resnet", "random", image_size=(64, 32), last_stride=n) for n in (2, 1))
+    recipe = Recipe("x", num_steps=9, last_stride=1)
+    ready = ready_embedder(load_embedder(plain.save(tmp_path / "trained")), recipe).eval()
+    assert ready.fingerprint() == last.fingerprint()
+    images = torch.randn(2, 3, 64, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(ready(images), last(images))
+    assert ready_embedder(ready, recipe).fingerprint() == last.fingerprint(), "once is enough"
+    assert ready_embedder(ready, replace(recipe, last_stride=None)).described["last_stride"] == 1, "kept as it is"
+    assert ready_embedder(plain, replace(recipe, last_stride=None)).described == plain.described
+    with pytest.raises(
+        ValueError, match=r"timm:test_vit has no last stage .* Give last_stride=none among the settings"
+    ):
+        ready_embedder(build_embedder("timm:test_vit", "random", image_size=(32, 32)), RECIPES["reid_bnneck"])
+    assert choose_recipe("reid_bnneck", read_settings("last_stride=none")).last_stride is None
+
+
 def test_a_head_that_is_there_is_kept_and_another_takes_its_place() -> None:
     embedder = build_embedder("timm:test_vit", "random", image_size=(32, 32), head="bnneck", embedding_dim=8)
     head, recipe = embedder.head, Recipe("x", num_steps=9, head="bnneck", embedding_dim=8)
@@ -128,6 +149,7 @@ def test_published_values() -> None:
         0.5,
     )
     assert (reid.images_per_identity, reid.batch_size, reid.learning_rate_trunk) == (4, 64, 3.5e-4)
+    assert reid.last_stride == 1
     assert [round(share * 120) for share in reid.milestones] == [40, 70]
     assert (adaptors.loss, adaptors.freeze, adaptors.head) == ("cross_entropy+triplet", "trunk", "adaptors")
     assert RECIPES["nvidia_v1_triplet"].learning_rate_head < RECIPES["nvidia_v1_triplet"].learning_rate_trunk

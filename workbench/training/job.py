@@ -37,7 +37,6 @@ class Job:
         fold: such as 0/5, whose classes are held out; empty for none.
         embedder, trunk_weights: where to start (see `models.embedder.open_embedder`).
         image_size: height and width, px; None is the trunk's own.
-        last_stride: 1 or 2, of a timm ResNet.
         seed: of the first weights, where they are random.
         smoke: whether to train on the few images of a smoke run.
         folder: of checkpoints and embedder; a relative one lies beside the file.
@@ -52,7 +51,6 @@ class Job:
     fold: str = ""
     trunk_weights: str = "pretrained"
     image_size: tuple[int, int] | None = None
-    last_stride: int = 2
     seed: int = 0
     smoke: bool = False
     folder: str = "training"
@@ -118,7 +116,6 @@ def run_job(job: Job) -> TrainingResult:
             job.trunk_weights,
             image_size=job.image_size,
             seed=job.seed,
-            last_stride=job.last_stride,
         )
         return train(job.recipe, before, train_part, val_part, Path(job.folder), device=device)
 
@@ -133,7 +130,7 @@ def _parts(job: Job) -> tuple[Catalog, Catalog]:
 
 def _check_types(described: dict[str, object]) -> None:
     size = described.get("image_size")
-    kinds = {"recipe": dict, "image_size": type(None), "last_stride": int, "seed": int, "smoke": bool}
+    kinds = {"recipe": dict, "image_size": type(None), "seed": int, "smoke": bool}
     if isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size):
         kinds["image_size"] = list
     for name, value in described.items():

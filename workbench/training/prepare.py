@@ -13,6 +13,7 @@ from workbench.data.images import check_quarantine
 from workbench.models.embedder import Embedder, replace_head
 from workbench.models.heads import takes_map
 from workbench.models.preprocessing import Preprocessing
+from workbench.models.strides import set_last_stride
 from workbench.training.distributed import images_a_pass
 from workbench.training.frozen_features import embed_once
 from workbench.training.identity_sampling import IdentitySampler
@@ -157,7 +158,7 @@ def check_same_run(saved: dict[str, Any], wanted: dict[str, Any], folder: Path) 
 
 
 def ready_embedder(embedder: Embedder, recipe: Recipe) -> Embedder:
-    """The embedder with the head and the low-rank updates that the recipe wants, changed in place.
+    """The embedder with the last stride, the head and the low-rank updates that the recipe wants, changed in place.
 
     A new head starts from random weights, an earlier training's classifier is taken off, and only what the recipe ever
     trains needs a gradient.
@@ -165,6 +166,12 @@ def ready_embedder(embedder: Embedder, recipe: Recipe) -> Embedder:
     Raises:
         ValueError: a trunk that does not fit the recipe, or nothing that could be trained.
     """
+    if recipe.last_stride is not None and "last_stride" not in embedder.described:
+        try:
+            set_last_stride(embedder.trunk.name, embedder.trunk.tower, recipe.last_stride)
+        except ValueError as error:
+            raise ValueError(f"{error} Give last_stride=none among the settings.") from error
+        embedder.described = {**embedder.described, "last_stride": recipe.last_stride}
     described = embedder.described
     if recipe.head != "keep":
         width = recipe.embedding_dim or (

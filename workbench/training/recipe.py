@@ -45,6 +45,8 @@ class Recipe:
             embedder has one of that kind and width (see `models.heads`).
         embedding_dim: width of a new head's embedding; None is the trunk's width.
         neck_feature: which side of a bnneck's norm is the embedding, after or before.
+        last_stride: 1 keeps the last map of a timm ResNet twice as high and wide (see `models.strides`), which changes no
+            weight; None keeps the trunk as it is.
         sampler: balanced (by breadth and depth) or identity (batches of P identities with K images each).
         images_per_identity: K of the identity sampler; P is batch_size / K.
         freeze: `trunk` or `head` keeps that part as it is, bit for bit, running statistics included; or none.
@@ -105,6 +107,7 @@ class Recipe:
     head: HeadChoice = "keep"
     embedding_dim: int | None = None
     neck_feature: NeckFeature = "after"
+    last_stride: int | None = None
     sampler: SamplerKind = "balanced"
     images_per_identity: int = 4
     freeze: Freeze = "none"

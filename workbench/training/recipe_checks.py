@@ -168,6 +168,7 @@ def _values(recipe: "Recipe") -> Checks:
     weights = recipe.domain_weights
     return [
         *checks,
+        (f"last_stride is 1 or None, found {recipe.last_stride}", recipe.last_stride not in (1, None)),
         (f"ema_decay lies in [0, 1), found {recipe.ema_decay}", not 0 <= recipe.ema_decay < 1),
         (
             f"blockwise_decay above 1 would train the stem faster than the top, found {recipe.blockwise_decay}",

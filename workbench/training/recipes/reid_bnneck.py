@@ -1,8 +1,8 @@
 """ReIdentificationNet: label-smoothed cross entropy and batch-hard triplet on either side of a batch norm.
 
 Sources: Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-Identification", CVPR workshops 2019; NVIDIA's
-ReIdentificationNet, which trains so in TAO. Trunk there: ResNet50 at 256x128 px with last stride 1 (`last_stride=1` of
-`models.trunk.build_trunk`), `timm:resnet50.a1_in1k`. The width is swept in one call of notebook 02,
+ReIdentificationNet, which trains so in TAO. Trunk there: ResNet50 at 256x128 px, `timm:resnet50.a1_in1k`; one that is no
+ResNet wants `settings=last_stride=none`. The width is swept in one call of notebook 02,
 `--sweep settings=embedding_dim=64,embedding_dim=128,embedding_dim=256,embedding_dim=512,embedding_dim=1024,embedding_dim=2048`.
 What is not marked is from both.
 """
@@ -22,6 +22,7 @@ REID_BNNECK = Recipe(
     head="bnneck",
     embedding_dim=256,  # TAO's feat_dim; None is the trunk's 2048, as in the paper
     neck_feature="after",
+    last_stride=1,
     sampler="identity",
     images_per_identity=4,
     learning_rate_trunk=3.5e-4,

@@ -80,7 +80,7 @@ def tao_counterparts() -> pd.DataFrame:
             "embedding_dim=256",
             "any width, swept with --sweep settings=embedding_dim=64,embedding_dim=128",
         ),
-        ("last_stride", "last_stride of models.embedder.build_embedder", ""),
+        ("last_stride", "last_stride=1", "of trained weights too, at the beginning of a training"),
         ("num_instances", "images_per_identity, with sampler='identity'", ""),
         ("re_prob", "augmentation.erase_share", ""),
         (
