@@ -86,10 +86,11 @@ def _recipes(options: argparse.Namespace) -> int:
 
 
 def _tour(options: argparse.Namespace) -> int:
-    from workbench.headless.tour import take_tour
+    from workbench.headless.tour import choose_stops, take_tour
 
     try:
-        for picture in take_tour(options.out or outputs_folder(), find_root() / ".github" / "tour"):
+        stops = choose_stops(options.names)
+        for picture in take_tour(options.out or outputs_folder(), find_root() / ".github" / "tour", stops):
             print(picture)
     except (ValueError, RuntimeError) as error:
         raise Refusal(str(error)) from error
@@ -303,6 +304,7 @@ def _build_parser() -> argparse.ArgumentParser:
     for child in (run, walk, recipes, resume):
         child.add_argument("--deadline", type=positive(float), metavar="S", help="seconds that each run may take")
     tour = add("tour", _tour, "take the pictures of the README's tour from the latest runs")
+    tour.add_argument("names", nargs="*", metavar="NAME", help="of the pictures, such as map (all)")
     runs = add("runs", _runs, "list the runs, newest first, and write index.html")
     report = add("report", _report, "render a run, or a notebook saved with its outputs, as one HTML file")
     report.add_argument("target", metavar="NOTEBOOK|RUN")

@@ -332,6 +332,29 @@ def test_filters_leave_what_they_say(explorer: Explorer) -> None:
     assert panel.grid.tiles[0].key == ("query", 2), "a click counts among the points that are left"
 
 
+def test_filters_offer_what_the_changed_gallery_has_and_keep_what_was_chosen(explorer: Explorer) -> None:
+    panel = explorer.map
+    before = panel.points
+    assert panel.domain.options == ("all", "drawn", "real", "shelf")
+    panel.domain.value = "shelf"
+    joined = before.iloc[:1].assign(number=4, label="new", domain="added")
+    panel.redraw(pd.concat([joined, before], ignore_index=True), "Two axes hold all.")
+    assert panel.domain.options == ("all", "added", "drawn", "real", "shelf")
+    assert panel.label.options == (HOSTILE, "a", "b", "new", "not there")
+    assert panel.domain.value == "shelf", "it is still there"
+    assert [len(trace.x) for trace in panel.figure.data] == [4, 0, 0, 0]
+    panel.domain.value, panel.label.value = "added", "new"
+    assert [trace.x.tolist() for trace in panel.figure.data] == [[joined["x"].iloc[0]], [], [], []]
+    panel.redraw(before, "Two axes hold all.")
+    assert (panel.domain.value, panel.label.value) == ("all", ""), "no point has them any more"
+    assert panel.domain.options == ("all", "drawn", "real", "shelf")
+    assert [len(trace.x) for trace in panel.figure.data] == [4, 2, 1, 1]
+    panel.label.value = "b"
+    panel.redraw(before, "Two axes hold all.")
+    assert panel.label.value == "b"
+    assert [len(trace.x) for trace in panel.figure.data] == [1, 1, 1, 0]
+
+
 def test_a_bad_reference_leaves_and_what_it_did_is_counted(explorer: Explorer) -> None:
     panel, trial = explorer.change, explorer._trial
     explorer.query.ask_query(1)

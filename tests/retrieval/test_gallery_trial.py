@@ -1,5 +1,6 @@
 """A gallery with changes on trial: real files, an untrained trunk, and what is on disk before and after."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -201,7 +202,7 @@ def test_a_gallery_that_was_saved_with_new_products_shows_them_where_their_files
     opened = GalleryTrial(trial.embedder, trial.folder, trial.queries, shop, device="cpu")
     assert opened.reference_picture(5).tobytes() == Image.open(first).tobytes()
     second.unlink()
-    with pytest.raises(ImageError, match=r"two\.png: nothing says where"):
+    with pytest.raises(ImageError, match=r"two\.png: no such file"):
         opened.reference_picture(6)
     asked = opened.answers()
     for row in range(len(asked)):  # no answer stops a page that shows it
@@ -222,6 +223,46 @@ def test_pictures_of_two_tables_with_one_name_are_told_apart(trial: GalleryTrial
     trial.undo()
     trial.add_folder(str(tmp_path / "blue" / "table.csv"), "blue")
     assert trial.reference_picture(5).tobytes() == Image.open(tmp_path / "blue" / "IMG_1.png").tobytes()
+
+
+def test_a_saved_reference_shows_its_own_picture_although_the_catalog_has_its_name(
+    trial: GalleryTrial, shop: Catalog, tmp_path: Path
+) -> None:
+    """The catalog's picture of that name is another reference: id 2."""
+    drawn = _draw(tmp_path / "mine" / "reference" / "7" / "0.png", COLOURS["a&b"], 5)
+    (tmp_path / "mine" / "whole.csv").write_text("path\nreference/7/0.png\n")
+    (tmp_path / "mine" / "boxes.csv").write_text("path,x,y,width,height\nreference/7/0.png,4,8,20,10.5\n")
+    trial.add_folder(str(tmp_path / "mine" / "whole.csv"), "a&b")
+    trial.add_folder(str(tmp_path / "mine" / "boxes.csv"), "a&b")
+    assert trial.references["name"].iloc[[2, 5, 6]].tolist() == ["reference/7/0.png"] * 3
+    shown = [trial.reference_picture(reference).tobytes() for reference in range(7)]
+    assert shown[5] == Image.open(drawn).tobytes() != shown[2]
+    trial.save()
+    Gallery.load(trial.folder).save(tmp_path / "copy")  # as the notebook explores one that is given
+    opened = GalleryTrial(
+        trial.embedder, tmp_path / "copy", trial.queries, shop, queries_name="the shop's", device="cpu"
+    )
+    assert [opened.reference_picture(reference).tobytes() for reference in range(7)] == shown
+    assert opened.points()[0]["domain"].iloc[:7].tolist() == [*["real"] * 5, "added", "added"]
+    opened.mark_bad([5])
+    opened.save()
+    assert list(Gallery.load(tmp_path / "copy").about["pictures"]) == ["6"]
+    drawn.unlink()
+    with pytest.raises(ImageError, match=r"mine/reference/7/0\.png: no such file"):
+        opened.reference_picture(6)
+
+
+def test_a_saved_picture_is_found_from_another_folder_and_by_any_file_name(
+    trial: GalleryTrial, shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    drawn = _draw(Path(os.fsdecode(b"new/50% \xff.png")), COLOURS["a&b"], 6)
+    own = Image.open(drawn).tobytes()
+    trial.add_folder("new", "a&b")
+    trial.save()
+    monkeypatch.chdir("/")
+    opened = GalleryTrial(trial.embedder, trial.folder, trial.queries, shop, device="cpu")
+    assert opened.reference_picture(5).tobytes() == own
 
 
 def test_thresholds_are_offered_for_the_gallery_that_they_were_measured_with(trial: GalleryTrial) -> None:

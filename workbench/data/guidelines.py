@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from workbench.data.audit import (
     MONOCHROME_CHROMA,
@@ -157,7 +156,7 @@ def separation(first: np.ndarray, second: np.ndarray) -> float:
     first, second = first[~np.isnan(first)], second[~np.isnan(second)]
     if len(first) == 0 or len(second) == 0:
         return float("nan")
-    ranks = rankdata(np.concatenate([first, second]))[: len(first)]
+    ranks = pd.Series(np.concatenate([first, second])).rank().to_numpy()[: len(first)]
     area = (ranks.sum() - len(first) * (len(first) + 1) / 2) / (len(first) * len(second))
     return float(max(area, 1 - area))
 

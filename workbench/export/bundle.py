@@ -64,7 +64,8 @@ def new_bundle(folder: Path | str, *, gallery: Path | None = None, card: str) ->
                 f"{empty[0]} is an empty folder, which copies lose and no sum can miss; put a file into it or leave it out."
             )
         if stored is not None:
-            write_folder(temporary / GALLERY, replace(stored, history=[]))
+            about = {name: fact for name, fact in stored.about.items() if name != "pictures"}  # places on this machine
+            write_folder(temporary / GALLERY, replace(stored, about=about, history=[]))
         write_text(temporary / CARD, card if card.endswith("\n") else f"{card}\n")
         lines = [_line(name, sha256_of(temporary / name)) for name in _list_files(temporary)]
         sums = b"".join(lines)

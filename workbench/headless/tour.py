@@ -22,7 +22,7 @@ class Stop:
 
     Attributes:
         name: of the file, without an ending.
-        notebook: whose latest good run is shown.
+        notebook: whose latest good run with a report is shown; one in JupyterLab has none.
         data: of that run.
         selector: of the part of the page, as CSS.
         text: that the part contains; the first part that does is taken.
@@ -42,12 +42,25 @@ STOPS = (
     Stop("validation", "02_finetune_trunk", PRODUCTS, "figure.plot", "Validation accuracy"),
     Stop("shots", "03_evaluate_few_shot", PRODUCTS, "figure.plot", "references per class"),
     Stop("ranked", "04_evaluate_reid", PEOPLE, ".wb-ranked"),
+    Stop("map", "08_explore_gallery", PRODUCTS, "figure.plot", "embeddings as a map"),
 )
 
 
 def find_chromium() -> str | None:
     """The path of a Chromium or Chrome of this machine, None without one."""
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def choose_stops(names: Sequence[str]) -> tuple[Stop, ...]:
+    """The stops of these names, in the tour's order; all without a name.
+
+    Raises:
+        ValueError: the tour has no stop of a name.
+    """
+    unknown = sorted(set(names) - {stop.name for stop in STOPS})
+    if unknown:
+        raise ValueError(f"The tour has no {', '.join(unknown)}; it has {', '.join(stop.name for stop in STOPS)}.")
+    return tuple(stop for stop in STOPS if not names or stop.name in names)
 
 
 def take_tour(outputs: Path, folder: Path, stops: Sequence[Stop] = STOPS) -> list[Path]:
@@ -59,18 +72,21 @@ def take_tour(outputs: Path, folder: Path, stops: Sequence[Stop] = STOPS) -> lis
         stops: what to show.
 
     Raises:
-        FileNotFoundError: a notebook has no good run of that data in `outputs`.
+        FileNotFoundError: a notebook has no good run of that data with a report in `outputs`.
         ValueError: a report lacks the part, or a picture would be too large.
         RuntimeError: no Chromium is here.
     """
     runs = {
         (record["notebook"], record["parameters"].get("data")): place / "report.html"
         for place, record in reversed(list_runs(outputs))
-        if record["status"] == "ok"
+        if record["status"] == "ok" and (place / "report.html").is_file()
     }
     lacking = sorted({f"{stop.notebook} on {stop.data}" for stop in stops if (stop.notebook, stop.data) not in runs})
     if lacking:
-        raise FileNotFoundError(f"{outputs} has no good run of {', '.join(lacking)}; `make demo` makes them.")
+        raise FileNotFoundError(
+            f"{outputs} has no report of a good run of {', '.join(lacking)}; `make demo` makes those of 01 to 04, and README.md "
+            "says how 08 is run for the tour."
+        )
     chromium = find_chromium()
     if chromium is None:
         raise RuntimeError("The pictures are taken in Chromium, which is not here (Debian: apt install chromium).")

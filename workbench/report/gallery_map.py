@@ -22,7 +22,7 @@ class GalleryMap:
 
     Attributes:
         figure: the map; its traces are the kinds of `explore_figures.KINDS`, in their order.
-        label: a class, or "" for all; wrong: only wrong answers; domain: a domain, or "all".
+        label: a class, or "" for all; wrong: only wrong answers; domain: a domain, or "all". Offered is what the points have.
         grid: thumbnails of the points that were clicked or lassoed, 24 at a time.
         more: shows the next ones.
         box: all of it.
@@ -32,10 +32,8 @@ class GalleryMap:
         """A map of `points` (see `explore_figures.embedding_map`), with `number`: a reference's id or a query's row."""
         self.points, self._words, self._subtitle = points, words, subtitle
         self.figure = self._draw()
-        self.label = widgets.Combobox(
-            placeholder="every class", options=_names(points["label"]), description="Class", continuous_update=False
-        )
-        self.domain = widgets.Dropdown(options=[ALL, *_names(points["domain"])], description="Domain")
+        self.label = widgets.Combobox(placeholder="every class", description="Class", continuous_update=False)
+        self.domain = widgets.Dropdown(options=[ALL], description="Domain")
         self.wrong = widgets.Checkbox(description="wrong answers only", indent=False)
         self.grid = PictureGrid(thumbnails, title="Picked on the map", note=_HOW)
         self.more = widgets.Button(description="Next 24", disabled=True)
@@ -49,6 +47,7 @@ class GalleryMap:
         )
         self._rows, self._from = np.empty(0, dtype=np.int64), 0
         self._listeners: list[Callable[[Tile], None]] = []
+        self._offer()
         for filter_ in (self.label, self.domain, self.wrong):
             filter_.observe(lambda _: self._filter(), "value")
         self.more.on_click(lambda _: self._show(self._from + NUM_SHOWN))
@@ -59,11 +58,14 @@ class GalleryMap:
         self._listeners.append(listener)
 
     def redraw(self, points: pd.DataFrame, words: str) -> None:
-        """Shows these points from now on: the gallery was changed; `words` as at the beginning."""
+        """Shows these points from now on: the gallery was changed; `words` as at the beginning.
+
+        A filter keeps what was chosen, and leaves all where no point has it any more.
+        """
         before, self.points, self._words = self.figure, points, words
-        self.label.options = _names(points["label"])
         self.figure = self._draw()  # a new one: a browser that still loads the old one cannot miss an update
         self.box.children = tuple(self.figure if one is before else one for one in self.box.children)
+        self._offer()
         if len(self.visible_rows()) < len(points):
             self._filter()
         self._pick_rows(np.empty(0, dtype=np.int64))
@@ -79,6 +81,16 @@ class GalleryMap:
         if self.wrong.value:
             kept &= (points["kind"] == "wrong").to_numpy()
         return np.flatnonzero(kept)
+
+    def _offer(self) -> None:
+        """Offers the classes and the domains that the points have."""
+        labels, domains = _names(self.points["label"]), _names(self.points["domain"])
+        self.label.options = labels
+        if self.label.value not in labels:
+            self.label.value = ""
+        chosen = self.domain.value
+        self.domain.options = [ALL, *domains]  # which chooses the first of them
+        self.domain.value = chosen if chosen in domains else ALL
 
     def _draw(self) -> LiveFigure:
         figure = LiveFigure(embedding_map(self.points, self._words, self._subtitle))

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from workbench.report.style import (
     GREY,
@@ -47,7 +47,8 @@ def occurrence_histogram(table: pd.DataFrame, k: int, num_queries: int, subtitle
     width = -(-(top + 1) // _MAX_BARS)
     first = np.arange(0, top + 1, width)
     count = np.histogram(value_N, np.append(first, first[-1] + width) - 0.5)[0]
-    chance = num * np.diff(binom.cdf(np.append(first, first[-1] + width) - 1, num_queries, min(1.0, k / num)))
+    below = np.minimum(np.append(first, first[-1] + width) - 1, num_queries)
+    chance = num * np.diff(np.where(below < 0, 0.0, bdtr(np.maximum(below, 0), num_queries, min(1.0, k / num))))
     centre = first + (width - 1) / 2
     spans = [f"{low:,}" if width == 1 else f"{low:,} to {low + width - 1:,}" for low in first]
     figure = go.Figure(

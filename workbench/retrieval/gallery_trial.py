@@ -6,11 +6,14 @@ Axes: Q queries, N references, D the embedding's width.
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from workbench.data.boxes import Box
 from workbench.data.catalog import Catalog
 from workbench.data.images import ImageError, Picture, load_image
 from workbench.data.inputs import Input, gather_inputs
@@ -35,7 +38,9 @@ _SHOWN_PX = 192
 class GalleryTrial:
     """The gallery of a folder and a copy that is changed: references marked as bad leave it, new products join it.
 
-    Nothing is trained and nothing on disk changes until `save`. Added references are found like all others at once.
+    Nothing is trained and nothing on disk changes until `save`. Added references are found like all others at once. Where their
+    pictures lie is saved with the gallery, in `about["pictures"]` by the reference's id, since a catalog may call another
+    picture by the same name; the files stay where they are.
 
     Attributes:
         embedder: the one that made the gallery.
@@ -65,8 +70,8 @@ class GalleryTrial:
             embedder: moved to `device` when it embeds.
             folder: a gallery's.
             queries: embeddings by the same embedder.
-            known: where references' pictures lie, by the names that the gallery keeps. A name that is not there is taken for a
-                path, as that of what was added and saved is one; where no file lies there, it can be found but not shown.
+            known: where the pictures of other references lie, by the names that the gallery keeps. A name that is not there
+                is taken for a path; where no file lies there, the reference can be found but not shown.
             projection: how embeddings become a map, pca or umap.
             queries_name: what the queries are called when a saved gallery says what it was measured with.
             batch_size: images a forward pass.
@@ -81,7 +86,7 @@ class GalleryTrial:
         self.notes = check_fit(embedder, self.gallery, "given", str(folder))
         self._query_pictures = queries.catalog.pictures()
         self._pictures, self._domains = _by_name(known)
-        self._added: dict[int, Picture] = {}  # by id: pictures of two tables may have one name
+        self._added = _read_pictures(self.gallery.about.get("pictures") or {})
         self._queries_name, self._options, self._seed = queries_name, {"batch_size": batch_size, "device": device}, seed
         self._method: Method = projection
         self._kept: tuple[int, dict[str, pd.DataFrame]] = (-1, {})
@@ -210,7 +215,7 @@ class GalleryTrial:
         if reference not in self.references.index:
             raise ImageError(f"reference {reference}", "it is not in the gallery any more")
         name = str(self.references.loc[reference, "name"])
-        picture = self._added.get(reference) or self._pictures.get(name)
+        picture = self._added.get(reference) or self._pictures.get(name)  # its own first: names are not unique
         if picture is None and os.path.isfile(name):
             picture = Picture(Path(name))
         if picture is None:
@@ -315,6 +320,9 @@ class GalleryTrial:
         if self.gallery.version == self.before.version and target == self.folder:
             raise ValueError("There is no change to save.")
         measure_gallery(self.gallery, self.queries, self._queries_name)
+        if self._added:
+            there = set(self.references.index)
+            self.gallery.about["pictures"] = _as_json({one: own for one, own in self._added.items() if one in there})
         since = self.before.version if target == self.folder else -1
         save_version(self.gallery, target, since)
         self.folder, self.before = target, Gallery.load(target)
@@ -342,3 +350,22 @@ def _by_name(known: Catalog) -> tuple[dict[str, Picture], dict[str, str]]:
         for key in (str(name), f"{source}/{name}"):
             pictures[key], domains[key] = picture, str(domain)
     return pictures, domains
+
+
+def _as_json(pictures: dict[int, Picture]) -> dict[str, list[Any]]:
+    """By id: the absolute path, percent-encoded, since a path need not be UTF-8, and the box's numbers or None."""
+    return {
+        str(one): [
+            quote_from_bytes(os.fsencode(picture.path.absolute())),
+            None if picture.box is None else [float(number) for number in picture.box],
+        ]
+        for one, picture in pictures.items()
+    }
+
+
+def _read_pictures(kept: dict[str, list[Any]]) -> dict[int, Picture]:
+    """What `_as_json` wrote."""
+    return {
+        int(one): Picture(Path(os.fsdecode(unquote_to_bytes(path))), None if box is None else Box(*box))
+        for one, (path, box) in kept.items()
+    }

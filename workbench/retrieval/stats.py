@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import stdtrit
-from scipy.stats import binom, norm
+from scipy.special import bdtr, ndtri, stdtrit
 
 from workbench.retrieval.intervals import (
     NUM_REPLICATES,
@@ -53,7 +52,7 @@ def binomial_half_width(p: float, n: int, level: float = 0.95) -> float:
     """
     if not 0 <= p <= 1 or n < 1:
         raise ValueError(f"a share p from 0 to 1 and n >= 1 are wanted, p = {p} and n = {n} were given")
-    return float(norm.ppf(0.5 + level / 2) * np.sqrt(p * (1 - p) / n))
+    return float(ndtri(0.5 + level / 2) * np.sqrt(p * (1 - p) / n))
 
 
 def cluster_interval(
@@ -168,7 +167,7 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> float:
     only_a, only_b = int(((first == 1) & (second == 0)).sum()), int(((first == 0) & (second == 1)).sum())
     if only_a + only_b == 0:
         return 1.0
-    return min(1.0, 2 * float(binom.cdf(min(only_a, only_b), only_a + only_b, 0.5)))
+    return min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
 
 
 def _check(correct_DQ: np.ndarray, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
