@@ -42,6 +42,8 @@ _SETTINGS = {
     "@jupyterlab/apputils-extension/notification.jupyterlab-settings": '{"fetchNews": "false", "checkForUpdates": false}',
 }
 _FREE_PORT_WAIT_S = 240
+_FIND_MAP = """window.findMap = () =>
+    [...document.querySelectorAll('.js-plotly-plot')].find(plot => plot.layout?.dragmode === 'lasso');"""
 
 
 @dataclass
@@ -126,6 +128,7 @@ def lab(browser: Browser, notebook: Path) -> Iterator[Lab]:
         lab.page.on("console", lambda said: lab.errors.append(said.text) if said.type == "error" else None)
         lab.page.on("pageerror", lambda error: lab.errors.append(str(error)))
         lab.page.on("request", lambda request: lab.requests.append(request.url))
+        lab.page.add_init_script(_FIND_MAP)
         lab.page.goto(f"http://127.0.0.1:{port}/lab/tree/{notebook.name}?token=for-the-test", timeout=240_000)
         lab.page.wait_for_function(
             "window.jupyterapp && window.jupyterapp.shell.currentWidget?.context?.isReady", timeout=240_000
@@ -230,7 +233,7 @@ def test_the_slider_moves_the_counts_in_jupyterlab(lab: Lab, capsys: pytest.Capt
 
 # Where points of the live map are on the screen, in their order, a list a trace: x, y in px of the viewport, and their text.
 _POINTS = """() => {
-    const map = [...document.querySelectorAll('.js-plotly-plot')].find(plot => plot.layout?.dragmode === 'lasso');
+    const map = window.findMap();
     const {left, top} = map.getBoundingClientRect(), {xaxis, yaxis, _size} = map._fullLayout;
     return map._fullData.map(trace => Array.from(trace.x ?? [], (x, at) =>
         [left + _size.l + xaxis.d2p(x), top + _size.t + yaxis.d2p(trace.y[at]), trace.text[at]]));
@@ -240,7 +243,7 @@ _PICKED = ".wb-cells[aria-label='Picked on the map']"
 
 # Whether the map has drawn all there is to draw and stood still for half a second.
 _STILL = """() => {
-    const map = [...document.querySelectorAll('.js-plotly-plot')].find(plot => plot.layout?.dragmode === 'lasso');
+    const map = window.findMap();
     map.scrollIntoView({block: 'center'});
     const {left, top, width, height} = map.getBoundingClientRect(), now = [left, top, width, height].join();
     if (window.mapWas !== now) { window.mapWas = now; window.mapSince = performance.now(); }
@@ -313,7 +316,7 @@ def test_a_click_right_after_a_move_is_not_lost(lab: Lab) -> None:
     page.wait_for_timeout(200)
     page.evaluate(
         """async ([x, y]) => {
-            const map = [...document.querySelectorAll('.js-plotly-plot')].find(plot => plot.layout?.dragmode === 'lasso');
+            const map = window.findMap();
             const place = map.querySelector('.nsewdrag'), wait = ms => new Promise(done => setTimeout(done, ms));
             const say = (kind, target = place, shift = 0) => target.dispatchEvent(
                 new MouseEvent(kind, {clientX: x + shift, clientY: y, bubbles: true, cancelable: true, view: window}));

@@ -140,26 +140,29 @@ def test_two_processes_train_as_one_with_the_same_batch(one: Path, two: Path) ->
 
 
 @pytest.mark.slow
-def test_triplets_centers_and_batchnorm_train_as_in_one_process_with_as_many_parts(job: Job, tmp_path: Path) -> None:
-    """Running statistics differ, and what is validated with them: two parts follow each other, two processes are averaged."""
-    job = replace(job, embedder="timm:test_resnet")
+@pytest.mark.parametrize("with_batchnorm", [False, True])
+def test_triplets_and_centers_train_as_in_one_process_with_as_many_parts(
+    job: Job, with_batchnorm: bool, tmp_path: Path
+) -> None:
+    """Of BatchNorm the running statistics differ, and what is validated with them: parts follow each other, processes are averaged."""
+    own = {"head": "bnneck", "last_stride": 1} if with_batchnorm else {}
+    job = replace(job, embedder="timm:test_resnet" if with_batchnorm else job.embedder)
     recipe = replace(
         RECIPE,
         loss="cross_entropy+triplet+center",
-        head="bnneck",
-        last_stride=1,
         sampler="identity",
         images_per_identity=3,  # two identities in each half of a batch
         center_weight=0.01,
         num_steps=6,
+        **own,  # type: ignore[arg-type]
     )
     ended = _watched(tmp_path, replace(job, recipe=recipe))
     assert ended.returncode == 0, ended.stdout
     in_parts = replace(recipe, accumulation_steps=2)
     run_job(replace(job, recipe=in_parts, folder=str(tmp_path / "one" / "training")))
     ends = [_saved(folder) for folder in (tmp_path / "one", tmp_path)]
-    _check_same_training(ends, with_statistics=False)
-    assert any("running_var" in name for name in ends[1]["model"])
+    _check_same_training(ends, with_statistics=not with_batchnorm)
+    assert any("trunk" in name and "running_var" in name for name in ends[1]["model"]) == with_batchnorm
     assert ends[1]["model"]["loss.parts.center.centers"].abs().max() > 0.01  # they started at 0
 
 
