@@ -16,6 +16,7 @@ from workbench.retrieval.command_options import add_options, positive
 from workbench.runs.parameters import ParameterError
 from workbench.runs.record import list_runs, read_record
 from workbench.runs.root import find_root, outputs_folder
+from workbench.runs.streams import escape_unprintable
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -26,6 +27,7 @@ class Refusal(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 ok, 1 something failed, 2 refused before it began, with the reason on standard error."""
+    escape_unprintable()
     options = _build_parser().parse_args(arguments)
     command: Command = options.command
     try:
@@ -102,7 +104,7 @@ def _resume(options: argparse.Namespace) -> int:
     if folder is None:
         raise Refusal(f"There is no run {options.run!r}; `python -m workbench runs` lists them.")
     try:
-        resumed = resume_run(folder, deadline_s=options.deadline)
+        resumed = resume_run(folder, deadline_s=options.deadline, host_gone=options.host_gone)
     except ValueError as error:
         raise Refusal(str(error)) from error
     return 0 if read_record(resumed)["status"] == "ok" else 1
@@ -301,6 +303,9 @@ def _build_parser() -> argparse.ArgumentParser:
     recipes.add_argument("--jobs", type=positive(int), default=1, metavar="N", help="how many run at once (1)")
     resume = add("resume", _resume, "run a notebook again in the folder of a run that did not end well")
     resume.add_argument("run", metavar="RUN", help="a run's folder, or a part of its name")
+    resume.add_argument(
+        "--host-gone", action="store_true", help="take over a run whose record names another host, which has ended it"
+    )
     for child in (run, walk, recipes, resume):
         child.add_argument("--deadline", type=positive(float), metavar="S", help="seconds that each run may take")
     tour = add("tour", _tour, "take the pictures of the README's tour from the latest runs")

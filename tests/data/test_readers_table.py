@@ -128,7 +128,11 @@ def test_parquet_with_numbers_for_labels_is_refused(tmp_path: Path, column: str)
         ("path,label,split\n1.jpg,7,a,b\n", "more fields than its first line"),
         ("path,label,split\n", "holds no image"),
         ("", "cannot be read as a table"),
-        (b"path,label,split\n1.jpg,K\xe4se,a\n", "cannot be read as a table"),
+        (b"path,label,split\n1.jpg,K\xe4se,a\n", "save it as UTF-8"),
+        ("path,label,split\n1.jpg,Käse,a\n".encode("utf-16"), "save it as UTF-8"),
+        ("path,label,split\n1.jpg,Käse,a\n".encode("utf-16-le"), "save it as UTF-8"),
+        ("path,label,split\n1.jpg,Kase,a\n".encode("utf-16-be"), "save it as UTF-8"),
+        ("path,label,split,label\n1.jpg,7,a,8\n", "column label is there twice"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str | bytes, words: str) -> None:

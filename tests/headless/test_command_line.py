@@ -141,6 +141,22 @@ def test_a_sweep_with_a_failing_point_exits_with_1_and_the_others_stand(
 
 
 @pytest.mark.slow
+def test_a_terminal_that_lacks_a_letter_shows_an_escape_and_the_run_ends_well(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_notebook(root, "speaks", "print('seen:', data)")
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    with workbench_process("run", "speaks", "-p", "data=水") as process:
+        said, trouble = process.communicate()
+    assert (process.returncode, trouble) == (0, "")
+    assert "begins  data=\\u6c34" in said
+    assert "seen: \\u6c34" in said
+    ((folder, record),) = list_runs(root / "outputs")
+    assert (record["status"], record["parameters"]["data"]) == ("ok", "水")
+    assert "seen: 水" in (folder / "stdout.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
 def test_ctrl_c_cancels_and_leaves_no_process(root: Path) -> None:
     write_notebook(root, "stuck", STUCK)
     with workbench_process("run", "stuck", "--sweep", "count=1,2") as process:

@@ -112,6 +112,10 @@ def test_text_is_read_as_the_wanted_type(tmp_path: Path, text: dict[str, object]
         ({"smoke": "yes"}, "smoke: wanted bool"),
         ({"smoke": 1}, "smoke: wanted bool"),
         ({"data": 7}, "data: wanted str, found 7 (int)"),
+        ({"data": "[a, b]"}, "data: wanted str, found '[a, b]'"),
+        ({"data": ' ["a"] '}, "data: wanted str"),
+        ({"data": "a\udcff"}, "data: wanted str, found 'a\\udcff'"),
+        ({"names": "[a, [b]]"}, "names: wanted list[str]"),
         ({"level": True}, "level: wanted one of -1, 0, 2"),
     ],
 )

@@ -11,13 +11,13 @@ from typing import Any
 
 import nbformat
 import numpy as np
-import psutil
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from workbench.runs.folder import load_record, make_run_folder, write_record
 from workbench.runs.metrics import read_metrics
+from workbench.runs.owner import FolderInUseError, hold
 from workbench.runs.parameters import ParameterError
 from workbench.runs.provenance import describe_code
 from workbench.runs.record import Run, list_runs, new_record, read_record, start
@@ -78,7 +78,7 @@ def test_start_log_and_finish_write_what_they_know(root: Path) -> None:
     assert (record["status"], record["error"], record["finished"]) == ("ok", None, True)
     assert record["facts"] == {"images": 4, "where": "x/y", "sizes": [1.5, 2.0]}
     assert record["seconds"] >= 0
-    assert sorted(path.name for path in run.folder.iterdir()) == ["metrics.json", "run.json"]
+    assert sorted(path.name for path in run.folder.iterdir()) == [".lock", "metrics.json", "run.json"]
 
 
 def test_a_metric_that_is_not_whole_is_refused_and_nothing_is_written(root: Path) -> None:
@@ -177,20 +177,36 @@ def test_headless_the_folder_is_the_supervisors_and_so_is_the_status(
 
 def test_a_running_record_of_a_dead_process_reads_as_lost(root: Path) -> None:
     folder = make_run_folder(root, "07_count")
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        began = psutil.Process(process.pid).create_time()
-        record = new_record(root / "notebooks" / "07_count.ipynb") | {"pid": process.pid, "process_started": began}
+    code = (
+        "import json; from workbench.runs.owner import describe_process; print(json.dumps(describe_process())); input()"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        named = json.loads(process.stdout.readline())
+        record = new_record(root / "notebooks" / "07_count.ipynb") | named
         write_record(folder, record)
         assert read_record(folder)["status"] == "running"
-        write_record(folder, record | {"process_started": began - 60})
+        write_record(folder, record | {"process_ticks": named["process_ticks"] - 1})
         assert read_record(folder)["status"] == "lost", "another process has the number"
         write_record(folder, record)
         process.kill()
     lost = read_record(folder)
     assert (lost["status"], lost["error"]["type"]) == ("lost", "Lost")
     assert load_record(folder)["status"] == "running", "reading changes nothing"
+    write_record(folder, record | {"host": "another"})
+    assert read_record(folder)["status"] == "running", "what another host does cannot be seen from here"
     write_record(folder, record | {"status": "ok"})
     assert read_record(folder)["status"] == "ok"
+
+
+def test_a_run_holds_its_folder_until_it_is_finished(root: Path) -> None:
+    run = start("07_count", GIVEN)
+    with pytest.raises(FolderInUseError), hold(run.folder):
+        pass
+    run.finish()
+    with hold(run.folder):
+        pass
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", "null", '{"status": "ok"}', '{"status": 3}'])

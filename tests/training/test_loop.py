@@ -15,6 +15,7 @@ from workbench.data.augment import Augmentation
 from workbench.data.catalog import Catalog
 from workbench.data.images import QuarantineError
 from workbench.models.embedder import Embedder, build_embedder, load_embedder
+from workbench.runs.owner import FolderInUseError
 from workbench.training import loop
 from workbench.training.checkpoint import load_newest
 from workbench.training.loop import train
@@ -172,6 +173,14 @@ def test_another_training_in_the_folder_is_refused(catalog: Catalog, embedder: E
         _train(RECIPE, embedder, fewer, tmp_path / "run")
     faster = replace(RECIPE, num_workers=1, memory_mib=0, checkpoint_interval=50)
     assert _train(faster, embedder, catalog, tmp_path / "run").last_step == 8
+
+
+def test_two_trainings_in_one_folder_cannot_be(catalog: Catalog, embedder: Embedder, tmp_path: Path) -> None:
+    def train_again(row: dict[str, float]) -> None:
+        with pytest.raises(FolderInUseError, match="Another process works on"):
+            _train(RECIPE, embedder, catalog, tmp_path / "run")
+
+    assert _train(RECIPE, embedder, catalog, tmp_path / "run", on_step=train_again).last_step == 8
 
 
 def test_a_loss_that_explodes_stops_and_keeps_the_checkpoint(

@@ -5,6 +5,7 @@ import platform
 import re
 from pathlib import Path
 
+import joblib
 import pandas as pd
 import psutil
 
@@ -21,7 +22,7 @@ def describe_machine() -> pd.DataFrame:
         for pool in threadpoolctl.threadpool_info()
     ]
     memory = psutil.virtual_memory()
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    usable = joblib.cpu_count()
     load = os.getloadavg()[0]
     rows = {
         "processor": describe_processor(),

@@ -1,11 +1,11 @@
 """What can be measured of the pictures of a catalog before any model sees them."""
 
 import hashlib
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import joblib
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -69,7 +69,7 @@ def measure_images(
     """
     pictures = catalog.pictures()
     names = list(zip(catalog.frame["source"], catalog.names(), strict=True))
-    workers = num_workers or len(os.sched_getaffinity(0))
+    workers = num_workers or joblib.cpu_count()
     rows: list[dict[str, object]] = []
     numbers: list[int] = []
     failures: list[tuple[str, str]] = []

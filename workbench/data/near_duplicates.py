@@ -4,11 +4,11 @@ Axes: N images, M pairs, S `THUMB_PX`. A hash of the luma alone takes two flavou
 pair that the hashes propose is compared again, cell by cell, in colour.
 """
 
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import joblib
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -129,7 +129,7 @@ def fingerprint_images(catalog: Catalog, num_workers: int | None = None) -> Fing
             return None
         return *hash_picture(picture), np.asarray(picture.resize((THUMB_PX, THUMB_PX), Image.Resampling.BOX))
 
-    with ThreadPoolExecutor(num_workers or len(os.sched_getaffinity(0)), thread_name_prefix="hash") as pool:
+    with ThreadPoolExecutor(num_workers or joblib.cpu_count(), thread_name_prefix="hash") as pool:
         found = [(row, *one) for row, one in enumerate(pool.map(read, catalog.pictures())) if one is not None]
     rows, hashes, mirrors, thumbs = zip(*found, strict=True) if found else ((), (), (), ())
     return Fingerprints(

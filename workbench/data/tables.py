@@ -3,6 +3,7 @@
 Axes: N rows, 4 the numbers of a box in the order of `Box`.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ _OTHER_BOXES = {
     *("x1", "y1", "x2", "y2", "xmin", "ymin", "xmax", "ymax", "x_min", "y_min", "x_max", "y_max"),
     *("left", "top", "right", "bottom", "w", "h", "bbox", "box", "box_x", "box_y", "box_width", "box_height"),
 }
+_NOT_UTF8 = "it is not in UTF-8; save it as UTF-8 (spreadsheet programs call that CSV UTF-8)"
 
 
 def open_table(path: Path, separator: str = "") -> pd.DataFrame:
@@ -36,10 +38,18 @@ def open_table(path: Path, separator: str = "") -> pd.DataFrame:
         if path.suffix.lower() == ".parquet":
             return pd.read_parquet(path).reset_index(drop=True)
         separator = separator or ("\t" if path.suffix.lower() == ".tsv" else ",")
-        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        read = partial(pd.read_csv, path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        header = read(header=None, nrows=1).iloc[0]
+        if header.str.contains("\0").any():
+            raise LayoutError(_NOT_UTF8)
+        if header.duplicated().any():  # pandas would rename the second
+            raise LayoutError(f"the column {few(header[header.duplicated()])} is there twice; name or drop one of them")
+        table = read()
         if not isinstance(table.index, pd.RangeIndex):  # pandas would shift the columns and say nothing
             raise LayoutError("its rows have more fields than its first line; put a path with a comma in quotes")
         return table.fillna("")
+    except UnicodeDecodeError as error:
+        raise LayoutError(f"{path} cannot be read as a table: {_NOT_UTF8} ({error}).") from error
     except (ValueError, pd.errors.ParserError) as error:  # pyarrow's errors are ValueErrors
         raise LayoutError(f"{path} cannot be read as a table: {error}") from error
 

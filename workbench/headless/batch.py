@@ -1,7 +1,6 @@
 """Notebooks run without a person: one supervised process a run, many at once, each with a truthful record."""
 
 import itertools
-import os
 import secrets
 import signal
 import sys
@@ -13,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import joblib
+
 from workbench.headless.index import write_index
+from workbench.headless.processes import end_processes
 from workbench.headless.supervise import Seen, supervise
 from workbench.headless.verdict import cell_seconds, decide
 from workbench.runs.folder import (
@@ -25,6 +27,7 @@ from workbench.runs.folder import (
     write_last_record,
     write_record,
 )
+from workbench.runs.owner import hold, whereabouts
 from workbench.runs.parameters import ParameterError, check_parameters, read_parameters
 from workbench.runs.record import new_record, read_record
 from workbench.runs.root import find_root, outputs_folder
@@ -43,16 +46,16 @@ class _Job:
     deadline_s: float | None
     num_threads: int | None
     say: Say
-    folder: Path | None = None
     earlier: tuple[dict[str, Any], ...] = ()
     sweep: str | None = None
 
 
 def print_line(text: str) -> None:
     """Writes one line to standard output at once, whole even when several runs speak."""
-    # A terminal that is gone must not take the runs with it.
+    # A terminal that is gone, or that cannot show a letter, must not take the runs with it.
+    encoding = sys.stdout.encoding or "utf-8"
     with _printing, suppress(OSError):
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
         sys.stdout.flush()
 
 
@@ -98,7 +101,7 @@ def run_many(
         raise ValueError(f"Wanted at least one job and a deadline above 0 s, found {jobs} and {deadline_s}.")
     out = (out or outputs_folder()).resolve()
     jobs = min(jobs, max(len(runs), 1))
-    num_threads = max(1, len(os.sched_getaffinity(0)) // jobs) if jobs > 1 else None
+    num_threads = max(1, joblib.cpu_count() // jobs) if jobs > 1 else None
     sweep = secrets.token_hex(4) if len(runs) > 1 else None
     prepared, mistakes = [], []
     for notebook, given in runs:
@@ -120,38 +123,54 @@ def run_many(
     return started
 
 
-def resume_run(folder: Path, *, deadline_s: float | None = None, say: Say = print_line) -> Path:
+def resume_run(
+    folder: Path, *, deadline_s: float | None = None, host_gone: bool = False, say: Say = print_line
+) -> Path:
     """The folder, when its notebook has run again in it with the same parameters.
 
-    What the earlier attempt left in the folder (a training's checkpoints) is there for the notebook to go on from. The
-    record keeps how the earlier attempts ended under `earlier`.
+    What the earlier attempt left in the folder (a training's checkpoints) is there for the notebook to go on from; what it
+    left of processes is ended. The record keeps how the earlier attempts ended under `earlier`.
 
     Args:
         folder: of a run that failed, was killed, was cancelled, ran out of time or was lost.
         deadline_s: seconds that it may take now.
+        host_gone: take over a run whose record names another host, since that host does not work on it any more.
         say: takes the lines of progress.
 
     Raises:
         ParameterError: the notebook no longer takes the run's parameters.
         FileNotFoundError: there is no such run, or its notebook is gone.
-        ValueError: the run still goes on, has ended well, or its record cannot be read.
+        ValueError: the run still goes on, here or on another host, has ended well, or its record cannot be read.
     """
+    folder = folder.resolve()
     if not (folder / "run.json").is_file():
         raise FileNotFoundError(f"{folder} is not a run's folder: it has no run.json.")
-    load_record(folder)  # a record that cannot be read is an error here, not a run that was lost
-    record = read_record(folder)
-    if record["status"] in ("running", "ok"):
-        state = "still goes on" if record["status"] == "running" else "has ended well; there is nothing to resume"
-        raise ValueError(f"{folder.name} {state}.")
-    notebook = (find_root() / record["path"]).resolve()
-    values = check_parameters(read_parameters(notebook), record["parameters"])
-    kept = ("status", "started", "ended", "seconds", "error")
-    earlier = (*record.get("earlier", []), {name: record.get(name) for name in kept})
-    make_reserve(folder)
-    again = folder.resolve()
-    job = _Job(notebook, values, values, folder.parent, deadline_s, None, say, again, earlier, record.get("sweep"))
-    with _cancelled_by_signals() as cancelled:
-        return _run(job, cancelled) or folder
+    with hold(folder), _cancelled_by_signals() as cancelled:
+        load_record(folder)  # a record that cannot be read is an error here, not a run that was lost
+        record = read_record(folder)
+        if record["status"] == "ok":
+            raise ValueError(f"{folder.name} has ended well; there is nothing to resume.")
+        if record["status"] == "running":
+            if whereabouts(record) == "alive":
+                raise ValueError(f"{folder.name} still goes on.")
+            if not host_gone:
+                raise ValueError(
+                    f"{folder.name} runs on the host {record['host']}, where this host cannot see it. If it has ended "
+                    "there, take it over with --host-gone."
+                )
+            record["status"] = "lost"
+        notebook = (find_root() / record["path"]).resolve()
+        values = check_parameters(read_parameters(notebook), record["parameters"])
+        kept = ("status", "started", "ended", "seconds", "error")
+        earlier = (*record.get("earlier", []), {name: record.get(name) for name in kept})
+        make_reserve(folder)
+        end_processes(folder)
+        _run_in(
+            folder,
+            _Job(notebook, values, values, folder.parent, deadline_s, None, say, earlier, record.get("sweep")),
+            cancelled,
+        )
+    return folder
 
 
 def expand_sweeps(sweeps: Mapping[str, Sequence[object]]) -> list[dict[str, object]]:
@@ -167,10 +186,16 @@ def expand_sweeps(sweeps: Mapping[str, Sequence[object]]) -> list[dict[str, obje
 
 
 def _run(job: _Job, cancelled: threading.Event) -> Path | None:
-    """The folder of the job's run when it has ended and is reported; None when it was cancelled before it began."""
+    """The new folder of the job's run when it has ended and is reported; None when it was cancelled before it began."""
     if cancelled.is_set():
         return None
-    folder = job.folder or make_run_folder(job.out, job.notebook.stem)
+    folder = make_run_folder(job.out, job.notebook.stem)
+    with hold(folder):
+        _run_in(folder, job, cancelled)
+    return folder
+
+
+def _run_in(folder: Path, job: _Job, cancelled: threading.Event) -> None:
     label = f"[{job.notebook.stem} {folder.name[-8:]}]"
     began = new_record(job.notebook) | {"parameters": job.parameters, "seed": job.parameters.get("seed")}
     if job.earlier:
@@ -209,7 +234,6 @@ def _run(job: _Job, cancelled: threading.Event) -> Path | None:
     job.say(
         f"{label} {'not rendered, ' + record['report_error'] if 'report_error' in record else folder / 'report.html'}"
     )
-    return folder
 
 
 def _last_told(folder: Path, began: dict[str, Any]) -> dict[str, Any]:

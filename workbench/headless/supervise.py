@@ -144,7 +144,7 @@ def _child_environment(notebook: Path, folder: Path, private: Path, num_threads:
     return environment | {
         "PYTHONPATH": os.pathsep.join(search_path),
         "PYTHONUNBUFFERED": "1",
-        "PYTHONIOENCODING": "utf-8",
+        "PYTHONIOENCODING": "utf-8:backslashreplace",
         # Looked through first, so that no kernelspec from elsewhere comes before the one written for this run.
         "JUPYTER_PATH": str(private),
         "JUPYTER_RUNTIME_DIR": str(private / "runtime"),

@@ -5,7 +5,6 @@ Axes: N rows (an image, or an augmented copy of one), D the embedding's width.
 
 import hashlib
 import json
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import joblib
 import numpy as np
 import torch
 
@@ -224,7 +224,7 @@ def _in_order(
     render: Callable[[int], _Rendered], rows: range, batch_size: int, num_workers: int | None
 ) -> Iterator[_Rendered]:
     """Yields every photograph of `rows`, in order, rendered by threads a few batches ahead."""
-    workers = num_workers or os.cpu_count() or 1
+    workers = num_workers or joblib.cpu_count()
     waiting: deque[Future[_Rendered]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         try:

@@ -4,13 +4,13 @@
 Axes: B inputs of a batch, D the embedding's width.
 """
 
-import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 
+import joblib
 import numpy as np
 import torch
 
@@ -65,7 +65,7 @@ def embed_inputs(
     waiting: list[tuple[int, np.ndarray]] = []
     errors: dict[int, str] = {}
     notes: dict[int, str] = {}
-    with closing(_cut_inputs(embedder, inputs, batch_size, num_workers or os.cpu_count() or 1)) as cuts:
+    with closing(_cut_inputs(embedder, inputs, batch_size, num_workers or joblib.cpu_count())) as cuts:
         for cut in cuts:
             waiting += cut.inputs
             errors |= cut.errors

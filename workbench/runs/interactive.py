@@ -3,15 +3,16 @@
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from workbench.runs.folder import drop_reserve, end_record, load_record, write_last_record
+from workbench.runs.owner import hold
 
 _TRACEBACK_CHARACTERS = 8000
-# The one run of this kernel that has not ended, and what takes its hook out of IPython again.
-_open_run: dict[Path, Callable[[], None]] = {}
+# The one run of this kernel that has not ended, with its lock and its hook in IPython, which end with it.
+_open_run: dict[Path, ExitStack] = {}
 
 
 def open_run(folder: Path) -> None:
@@ -22,15 +23,16 @@ def open_run(folder: Path) -> None:
     """
     for earlier in list(_open_run):
         if not earlier.is_dir():
-            _open_run.pop(earlier)()
+            _open_run.pop(earlier).close()
             continue
         record = load_record(earlier)
         message = "Started anew in the same kernel before it was finished."
         cancelled = end_record(record, "cancelled", {"type": "Cancelled", "message": message})
         close_run(earlier, cancelled if record["status"] == "running" else record)
+    held = _open_run[folder] = ExitStack()
+    held.enter_context(hold(folder))
     shell = _find_shell()
     if shell is None:
-        _open_run[folder] = lambda: None
         return
 
     def record_error(result: Any) -> None:
@@ -41,7 +43,7 @@ def open_run(folder: Path) -> None:
             )
 
     shell.events.register("post_run_cell", record_error)
-    _open_run[folder] = lambda: shell.events.unregister("post_run_cell", record_error)
+    held.callback(shell.events.unregister, "post_run_cell", record_error)
 
 
 def is_open(folder: Path) -> bool:
@@ -53,7 +55,7 @@ def close_run(folder: Path, record: dict[str, Any]) -> None:
     """Writes the run's last record and stops watching its cells."""
     write_last_record(folder, record)
     drop_reserve(folder)
-    _open_run.pop(folder)()
+    _open_run.pop(folder).close()
 
 
 def plain_text(text: str) -> str:

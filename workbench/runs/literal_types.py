@@ -2,6 +2,7 @@
 
 import ast
 import math
+import re
 from dataclasses import dataclass
 
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
@@ -80,8 +81,11 @@ def convert(kind: LiteralType, value: object, *, text_allowed: bool) -> object:
 
 
 def _convert_item(base: str, value: object, text_allowed: bool) -> object:
-    if text_allowed and isinstance(value, str) and base != "str":
-        value = _read_text(base, value.strip())
+    if text_allowed and isinstance(value, str):
+        if base != "str":
+            value = _read_text(base, value.strip())
+        elif re.fullmatch(r"\s*\[.*\]\s*", value, re.DOTALL):
+            raise ValueError("one text, not a list")
     if base == "float" and type(value) is int:
         try:
             return float(value)
@@ -89,6 +93,8 @@ def _convert_item(base: str, value: object, text_allowed: bool) -> object:
             raise ValueError(base) from error
     if type(value) is not _TYPES[base] or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(base)
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ValueError(f"{base} in UTF-8")  # bytes of a command line that are not UTF-8 arrive as lone surrogates
     return value
 
 

@@ -1,4 +1,4 @@
-"""What a result depends on besides its parameters: code, versions, device; and which process a record belongs to."""
+"""What a result depends on besides its parameters: code, versions, device."""
 
 import os
 import subprocess
@@ -6,8 +6,6 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 _PACKAGES = (
     "torch",
@@ -87,18 +85,3 @@ def seed_generators(seed: int) -> list[str]:
         torch.manual_seed(seed)
         seeded.append("torch")
     return seeded
-
-
-def describe_process() -> dict[str, Any]:
-    """The own `pid` and its start, `process_started`, in seconds since 1970: together they name this process for good."""
-    return {"pid": os.getpid(), "process_started": psutil.Process().create_time()}
-
-
-def is_alive(pid: int, process_started: float) -> bool:
-    """Whether the process that `describe_process` named still runs; another one with its number does not count."""
-    try:
-        process = psutil.Process(pid)
-        # The start is counted from the boot, whose time shifts by a second or two when the clock is set.
-        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - process_started) < 5
-    except psutil.NoSuchProcess:
-        return False

@@ -15,15 +15,9 @@ from typing import Any
 from workbench.runs.folder import FOLDER_NAME, end_record, load_record, make_run_folder, utc_now, write_record
 from workbench.runs.interactive import close_run, is_open, open_run
 from workbench.runs.metrics import add_metrics, to_json
+from workbench.runs.owner import describe_process, whereabouts
 from workbench.runs.parameters import ParameterError, check_parameters, read_parameters
-from workbench.runs.provenance import (
-    describe_code,
-    describe_device,
-    describe_process,
-    describe_versions,
-    is_alive,
-    seed_generators,
-)
+from workbench.runs.provenance import describe_code, describe_device, describe_versions, seed_generators
 from workbench.runs.root import find_root, outputs_folder
 
 
@@ -138,6 +132,7 @@ def new_record(notebook: Path) -> dict[str, Any]:
 def read_record(folder: Path) -> dict[str, Any]:
     """The run's record as it is true now: `lost` when it says `running` and its process is gone.
 
+    What runs on another host cannot be seen from here and stays `running`.
     A folder without a record that can be read gives a record with the status `lost` and the reason as its error.
     """
     try:
@@ -153,7 +148,7 @@ def read_record(folder: Path) -> dict[str, Any]:
             "facts": {},
             "error": {"type": type(error).__name__, "message": str(error)},
         }
-    if record["status"] == "running" and not is_alive(record["pid"], record["process_started"]):
+    if record["status"] == "running" and whereabouts(record) == "gone":
         record["status"] = "lost"
         record["error"] = {"type": "Lost", "message": "The process ended without saying how; nothing more is known."}
     return record

@@ -17,6 +17,7 @@ from workbench.data.card import check_keys
 from workbench.data.catalog import Catalog, open_catalog
 from workbench.models.embedder import open_embedder
 from workbench.runs.files import write_json
+from workbench.runs.streams import escape_unprintable
 from workbench.training.distributed import check_parts, joined_group, rank_and_world
 from workbench.training.loop import print_line, train
 from workbench.training.parts import choose_parts
@@ -140,6 +141,7 @@ def _check_types(described: dict[str, object]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Trains the job of a file; SIGTERM, by which hosts end processes, is like Ctrl-C: a checkpoint is saved first."""
+    escape_unprintable()
     parser = argparse.ArgumentParser("python -m workbench.training.loop", description="Trains what a file says.")
     parser.add_argument("job", type=Path, metavar="recipe.json", help="written by notebook 02")
     asked = parser.parse_args(arguments)

@@ -1,6 +1,5 @@
 """From image files to batches: decoded once when they fit into memory, augmented anew each time they are seen."""
 
-import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
 from PIL import Image
@@ -82,7 +82,7 @@ def read_images(
         except ImageError as error:
             return error.reason
 
-    num_threads = os.cpu_count() or 1
+    num_threads = joblib.cpu_count()
     waiting = iter(sources)
     row = 0
     with ThreadPoolExecutor(num_threads, thread_name_prefix="decode") as pool:

@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from workbench.data.catalog import Catalog
 from workbench.models.device import choose_device
 from workbench.models.embedder import Embedder
+from workbench.runs.owner import hold
 from workbench.training.checkpoint import (
     load_newest,
     prune_checkpoints,
@@ -91,6 +93,7 @@ def train(
         DeviceMemoryError: it will not fit into the GPU's free memory.
         TrainingDivergedError: loss or gradient is not finite; the last checkpoint stays.
         CheckpointError: all checkpoints in the folder are damaged.
+        FolderInUseError: another process trains in the folder.
         OSError: a checkpoint could not be written; those before it stay.
     """
     check_parts(recipe)
@@ -100,33 +103,34 @@ def train(
         on_step, log = None, _say_nothing
     described = describe_run(recipe, embedder, train, val)
     own = ready_embedder(copy.deepcopy(embedder), recipe)
-    with own_surroundings(recipe.seed, chosen):
-        saved = load_newest(folder / "checkpoints", log)
-        if saved is not None:
-            check_same_run(saved["run"], described, folder)
-        check_alike("run, or another checkpoint of it,", [described, None if saved is None else saved["step"]])
-        data = prepare(recipe, own.preprocessing, train, val, None if saved is None else saved["quarantine"])
-        check_alike("list of images that cannot be used", data.quarantine.to_numpy().tolist())
-        num_steps = num_steps_of(recipe, data.sampler.num_samples)
-        if chosen.type == "cuda":
-            free_mib = torch.cuda.mem_get_info(chosen)[0] / 2**20
-            part = replace(recipe, batch_size=recipe.batch_size // rank_and_world()[1])
-            check_memory(estimate_memory(own, part, len(data.class_names)), free_mib, part)
-            torch.cuda.reset_peak_memory_stats(chosen)
-        num_images_C = data.sampler.images_per_class(data.class_names)["before"].to_numpy()
-        state = build_state(own, recipe, num_images_C, chosen)
-        state.quarantine = data.quarantine.to_numpy().tolist()
-        log(_opening_line(recipe, data, num_steps, chosen))
-        if saved is not None:
-            state.unpack(saved)
-            log(f"going on after step {state.step} of {num_steps}")
-        if can_embed_once(own, recipe) and state.step < num_steps:
-            started = time.monotonic()
-            data = embed_frozen(data, own, recipe, chosen)
-            state.seconds += time.monotonic() - started
-            log(f"the frozen trunk has embedded all images once, in {time.monotonic() - started:.1f} s")
-        _run(state, recipe, data, num_steps, folder / "checkpoints", described, on_step, log)
-    return finish_training(state, recipe, data, described, folder)
+    with hold(folder) if is_writer() else nullcontext():
+        with own_surroundings(recipe.seed, chosen):
+            saved = load_newest(folder / "checkpoints", log)
+            if saved is not None:
+                check_same_run(saved["run"], described, folder)
+            check_alike("run, or another checkpoint of it,", [described, None if saved is None else saved["step"]])
+            data = prepare(recipe, own.preprocessing, train, val, None if saved is None else saved["quarantine"])
+            check_alike("list of images that cannot be used", data.quarantine.to_numpy().tolist())
+            num_steps = num_steps_of(recipe, data.sampler.num_samples)
+            if chosen.type == "cuda":
+                free_mib = torch.cuda.mem_get_info(chosen)[0] / 2**20
+                part = replace(recipe, batch_size=recipe.batch_size // rank_and_world()[1])
+                check_memory(estimate_memory(own, part, len(data.class_names)), free_mib, part)
+                torch.cuda.reset_peak_memory_stats(chosen)
+            num_images_C = data.sampler.images_per_class(data.class_names)["before"].to_numpy()
+            state = build_state(own, recipe, num_images_C, chosen)
+            state.quarantine = data.quarantine.to_numpy().tolist()
+            log(_opening_line(recipe, data, num_steps, chosen))
+            if saved is not None:
+                state.unpack(saved)
+                log(f"going on after step {state.step} of {num_steps}")
+            if can_embed_once(own, recipe) and state.step < num_steps:
+                started = time.monotonic()
+                data = embed_frozen(data, own, recipe, chosen)
+                state.seconds += time.monotonic() - started
+                log(f"the frozen trunk has embedded all images once, in {time.monotonic() - started:.1f} s")
+            _run(state, recipe, data, num_steps, folder / "checkpoints", described, on_step, log)
+        return finish_training(state, recipe, data, described, folder)
 
 
 def _run(

@@ -1,10 +1,10 @@
 """What a training changes in its process while it runs: random generators, threads and the order of sums."""
 
-import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import joblib
 import numpy as np
 import torch
 from torch.utils import deterministic
@@ -30,7 +30,7 @@ def own_surroundings(seed: int, device: torch.device) -> Iterator[None]:
         # filling new memory is a debugging aid that costs a pass over each tensor
         deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         if device.type == "cpu":
-            torch.set_num_threads(max(1, min(threads, len(os.sched_getaffinity(0)) - 1)))
+            torch.set_num_threads(max(1, min(threads, joblib.cpu_count() - 1)))
         yield
     finally:
         torch.set_num_threads(threads)

@@ -4,12 +4,12 @@ People walk past six cameras, each with a place, a colour cast, a height and a r
 say who is seen and where; the gallery also holds distractors and junk.
 """
 
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
+import joblib
 import numpy as np
 
 from workbench.data.synthetic.cache import default_options, drawn_folder
@@ -103,7 +103,7 @@ def draw_identities(
     numbers += [2 * place + 2 for place in range(num_test_identities)]
     astray: list[tuple[Box, int]] = [("distractor", place) for place in range(num_distractors)]
     astray += [("junk", place) for place in range(num_junk)]
-    with ThreadPoolExecutor(num_workers or len(os.sched_getaffinity(0))) as workers:
+    with ThreadPoolExecutor(num_workers or joblib.cpu_count()) as workers:
         for _ in workers.map(draw_person, numbers):
             pass
         for _ in workers.map(draw_astray, astray):

@@ -6,11 +6,11 @@ blurred, noisy, partly behind hands and price tags, partly out of the frame.
 
 import csv
 import io
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import joblib
 import numpy as np
 
 from workbench.data.synthetic.cache import default_options, drawn_folder
@@ -84,7 +84,7 @@ def draw_products(
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("path", "label", "split", "camera", "group", "domain"))
-    with ThreadPoolExecutor(num_workers or len(os.sched_getaffinity(0))) as workers:
+    with ThreadPoolExecutor(num_workers or joblib.cpu_count()) as workers:
         for rows in workers.map(draw, tasks):
             writer.writerows(rows)
     (folder / "catalog.csv").write_text(table.getvalue(), encoding="utf-8")
