@@ -18,10 +18,11 @@ RUN := .venv/bin/python
 	.venv/bin/uv pip sync --quiet --python .venv-triton/bin/python --require-hashes requirements-triton.lock
 	touch $@
 
-.PHONY: help demo test quick lab lint types browser triton bench lock
+.PHONY: help demo test test-all quick lab lint types browser triton bench lock
 help:
 	@echo "make demo [DATA='NAME ...']  the study, then the path of outputs/index.html"
-	@echo "make test                    lint, types, all tests, every notebook"
+	@echo "make test                    lint, types, tests, every notebook"
+	@echo "make test-all                what is dear and seldom breaks, too"
 	@echo "make quick                   the inner loop: no notebooks, no browser, no slow tests"
 	@echo "make lab                     JupyterLab on the notebooks"
 	@echo "make bench                   ratios against peers at published sizes, tens of minutes"
@@ -31,11 +32,15 @@ demo: .venv.stamp
 	$(RUN) -m workbench study --data $(DATA)
 
 # A worker a core, one thread each: two libraries that spin for the same cores take several times as long.
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 4 --dist worksteal
 test: lint types browser triton
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 4 --dist worksteal
+	$(PYTEST) -m "not nightly"
+
+test-all: lint types browser triton
+	$(PYTEST)
 
 quick: lint
-	$(RUN) -m pytest -m "not slow and not browser"
+	$(RUN) -m pytest -m "not slow and not browser and not nightly"
 
 lab: .venv.stamp
 	$(RUN) -m jupyter lab --notebook-dir notebooks

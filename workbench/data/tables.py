@@ -3,8 +3,8 @@
 Axes: N rows, 4 the numbers of a box in the order of `Box`.
 """
 
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,13 +38,13 @@ def open_table(path: Path, separator: str = "") -> pd.DataFrame:
         if path.suffix.lower() == ".parquet":
             return pd.read_parquet(path).reset_index(drop=True)
         separator = separator or ("\t" if path.suffix.lower() == ".tsv" else ",")
-        read = partial(pd.read_csv, path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        header = read(header=None, nrows=1).iloc[0]
+        options: Any = {"sep": separator, "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
+        header = pd.read_csv(path, header=None, nrows=1, **options).iloc[0]
         if header.str.contains("\0").any():
             raise LayoutError(_NOT_UTF8)
         if header.duplicated().any():  # pandas would rename the second
             raise LayoutError(f"the column {few(header[header.duplicated()])} is there twice; name or drop one of them")
-        table = read()
+        table = pd.read_csv(path, **options)
         if not isinstance(table.index, pd.RangeIndex):  # pandas would shift the columns and say nothing
             raise LayoutError("its rows have more fields than its first line; put a path with a comma in quotes")
         return table.fillna("")

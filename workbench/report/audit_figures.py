@@ -90,19 +90,20 @@ def measure_histogram(
     """How a measure spreads over the images, with its threshold and the share below it.
 
     Args:
-        values: one number an image; NaN (not measured) is left out and counted.
+        values: one number an image; NaN (not measured) is left out and counted. Where all are NaN the chart is empty and says so.
         name: what was measured; unit: its unit, on the axis.
         threshold: drawn as a line, with the share of values below it.
         n: number of images that were looked at; `None` is the number of values.
         subtitle: how it was measured.
-
-    Raises:
-        ValueError: no finite value.
     """
     every = np.asarray(values, dtype=np.float64)
     finite = every[np.isfinite(every)]
+    looked_at = every.size if n is None else n
+    x_title = f"{escaped(name)} ({escaped(unit)})" if unit else escaped(name)
     if finite.size == 0:
-        raise ValueError(f"Wanted at least one measured value of {name}, found none among {every.size}.")
+        figure = go.Figure(layout={"xaxis": {"title": x_title}, "yaxis": {"title": "images (count)"}})
+        finish(figure, as_sentence(name), [subtitle, f"None of the {looked_at:,} images could be measured."], 420)
+        return figure
     heights, edges = np.histogram(finite, bins=min(60, max(8, round(2 * finite.size ** (1 / 3)))))
     figure = go.Figure(
         go.Bar(
@@ -114,7 +115,6 @@ def measure_histogram(
             showlegend=False,
         )
     )
-    looked_at = every.size if n is None else n
     notes = [subtitle, f"n = {looked_at:,} images, median {np.median(finite):.4g} {unit}."]
     if looked_at > finite.size:
         notes.append(f"{looked_at - finite.size:,} could not be measured.")
@@ -129,7 +129,7 @@ def measure_histogram(
         )
         notes.append(f"{below:,} ({below / finite.size:.1%}) lie below the threshold of {threshold:g} {unit}.")
     finish(figure, as_sentence(name), notes, 420)
-    figure.update_xaxes(title_text=f"{escaped(name)} ({escaped(unit)})" if unit else escaped(name))
+    figure.update_xaxes(title_text=x_title)
     figure.update_yaxes(title_text="images (count)", range=[0, 1.15 * heights.max()])
     return figure
 
