@@ -113,6 +113,19 @@ def test_a_gallery_says_who_made_it_from_what_and_what_was_measured(
     assert "not known: False accepts of 1 % cannot be told from 20 queries (the smallest rate is 0.05)" in out
 
 
+def test_a_gallery_is_not_measured_with_its_own_pictures(
+    shop: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    embedder = ["--embedder", str(shop / "mine"), "--device", "cpu"]
+    data = ["--data", str(shop / "shop.md"), "--data-root", str(shop / "data"), "--queries", "reference"]
+    for command in (["build", "--out", str(tmp_path / "new")], ["measure", "--gallery", str(shop / "gallery")]):
+        assert main(["gallery", *command, *embedder, *data]) == 2
+        err = capfd.readouterr().err
+        assert "20 of 20 queries are among the images that are searched" in err
+        assert "leave --queries out" in err
+    assert not (tmp_path / "new").exists()
+
+
 def test_the_three_formats_hold_the_same_and_a_bad_picture_ends_with_1(
     shop: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

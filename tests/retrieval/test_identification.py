@@ -178,6 +178,15 @@ def test_chance_is_averaged_as_the_result_is() -> None:
     assert chance(average="identity", unmatched="zero") == pytest.approx((1 / 3 + 2 / 3 + 0) / 3)
 
 
+def test_chance_among_all_the_others(catalog: Catalog) -> None:
+    plan = _plan(catalog, query_split="gallery", junk="itself")
+    images = _embedded(plan.queries)
+    result = evaluate_identification(images, images, ReidProtocol(junk=plan.junk, ranks=(1,), far=()))
+    # a, a, b, b search the four others that are no junk and have one match each; the distractor has none and is left out
+    assert (result.num_gallery, result.num_skipped) == (5, 1)
+    assert chance_identification(result, plan.gallery)["chance/rank-1"].value == pytest.approx(1 / 4)
+
+
 def test_curves_carry_intervals_where_the_metrics_are(catalog: Catalog) -> None:
     plan = _plan(catalog)
     result = evaluate_identification(_embedded(plan.queries), _embedded(plan.gallery), ReidProtocol(ranks=(1, 2)))

@@ -196,3 +196,12 @@ def test_one_reference_a_class_is_an_ordinary_gallery() -> None:
     table = few_shot_parity(reference, labels, query, labels)
     assert table["agrees"].all()
     assert 0.3 < table["ours"].iloc[0] < 1
+
+
+def test_libraries_agree_where_each_image_searches_all_the_others(fixture_b: Given) -> None:
+    _, gallery, _, labels, _, _ = fixture_b
+    table = reid_parity(gallery, gallery, labels, labels, None, None, ReidProtocol(junk="itself"), num_queries=50)
+    assert not table["explanation"].str.contains("NOT EXPLAINED").any()
+    rank = table[table["quantity"] == "rank-1"].iloc[0]
+    assert rank["ours"] < rank["theirs"] == 1, "who is in the gallery finds itself"
+    assert "the query itself" in rank["explanation"]

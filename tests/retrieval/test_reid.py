@@ -620,3 +620,35 @@ def test_a_protocol_is_one_line() -> None:
         "mean over queries; one picture a query; mean with the mirror image; feature after the neck; 256 x 128 px; "
         "camera embedding; k-reciprocal, k1 20"
     )
+
+
+def test_each_image_searches_all_the_others() -> None:
+    """The same as a camera of its own for each image; tied copies of other images stay, junk rows are left out on both sides."""
+    rng = np.random.default_rng(0)
+    embedding_ND = rng.choice([-1.0, 1.0], (40, 4))  # many equal rows
+    labels = [str(number) for number in rng.integers(-1, 8, 40)]
+    itself = replace(PLAIN, junk="itself", far=(0.1,))
+    ours = evaluate_reid(embedding_ND, embedding_ND, labels, labels, None, None, itself)
+    own = np.arange(40)
+    same = evaluate_reid(
+        embedding_ND, embedding_ND, labels, labels, own, own, replace(itself, junk="same_id_same_camera")
+    )
+    assert values(ours) == values(same)
+    assert ours.metrics["rank-1"].value < 1
+    assert "each image searches all the others" in ours.metrics["mAP"].protocol
+    marks = ours.ranked_list(int(ours.per_query.index[0]), 5)
+    assert marks.loc[marks["mark"] == "junk", "gallery"].tolist() == [ours.per_query.index[0]]
+    distance_QG = -(embedding_ND @ embedding_ND.T)
+    assert values(evaluate_distances(distance_QG, labels, labels, None, None, itself)) == values(ours)
+
+
+def test_itself_wants_the_same_rows_on_both_sides() -> None:
+    itself, eye = replace(PLAIN, junk="itself"), np.eye(3)
+    with pytest.raises(ValueError, match="found 2 queries and 3 gallery rows"):
+        evaluate_reid(eye[:2], eye, ["a", "a"], ["a", "a", "b"], None, None, itself)
+    with pytest.raises(ValueError, match="3 gallery rows of other labels"):
+        evaluate_reid(eye, eye, ["a", "a", "b"], ["a", "b", "a"], None, None, itself)
+    with pytest.raises(ValueError, match="every label has one image"):
+        evaluate_reid(eye, eye, ["a", "b", "c"], ["a", "b", "c"], None, None, itself)
+    with pytest.raises(ValueError, match="tracklets='none'"):
+        replace(itself, tracklets="mean")

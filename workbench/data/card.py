@@ -37,8 +37,16 @@ READERS = (
     "synthetic_identities",
 )
 PROTOCOL_KEYS = {
-    "recognition": ("reference_sets", "query_split", "query_domain", "shots"),
-    "reid": ("query_split", "gallery_split", "junk"),
+    "recognition": (
+        "reference_sets",
+        "query_split",
+        "query_domain",
+        "shots",
+        "leave_one_out",
+        "recall_at",
+        "known_copies",
+    ),
+    "reid": ("query_split", "gallery_split", "junk", "known_copies"),
 }
 REQUIRED_KEYS = ("title", "task", "reader", "licence", "source", "layout")
 OPTIONAL_KEYS = ("splits", "options", "margin", "protocol", "citation", "archives", "known_issues")
@@ -276,5 +284,8 @@ def _check_protocol(task: str, protocol: dict[str, Any]) -> dict[str, Any]:
     if "query_domain" in protocol:
         check_keys([protocol["query_domain"]], DOMAINS, "query_domain")
     if "junk" in protocol:
-        check_keys([protocol["junk"]], ("same_id_same_camera", "none"), "junk rule")
+        check_keys([protocol["junk"]], ("same_id_same_camera", "itself", "none"), "junk rule")
+    counts = [protocol.get("known_copies", 0), *protocol.get("recall_at", [])]
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise ValueError(f"'known_copies' and each of 'recall_at' are whole numbers; found {counts}.")
     return protocol

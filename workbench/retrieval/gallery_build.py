@@ -11,6 +11,7 @@ import numpy as np
 from workbench.data.catalog import DISTRACTOR_LABEL, JUNK_LABEL, Catalog, open_catalog
 from workbench.data.inputs import Input
 from workbench.data.readers.listing import few
+from workbench.data.same_images import refuse_same_images
 from workbench.models.embedder import Embedder
 from workbench.retrieval.embed import EmbeddingSet, embed_catalog
 from workbench.retrieval.embed_inputs import embed_all
@@ -19,6 +20,7 @@ from workbench.retrieval.gallery_measure import BY_REFERENCES, measure_gallery
 from workbench.retrieval.recognise import check_fit, describe_embedder
 
 Progress = Callable[[int, int, float], None]
+_BY_ITSELF = "let the references be their own queries, each without its own image (leave --queries out)"
 
 
 def build_gallery(
@@ -54,7 +56,8 @@ def build_gallery(
         progress: see `embed_catalog`.
 
     Raises:
-        ValueError: something lies at `out`, a split or domain is not there, nothing says which images are references.
+        ValueError: something lies at `out`, a split or domain is not there, nothing says which images are references, or a
+            query is one of them.
         QuarantineError: more than 1 % of the images cannot be decoded.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -64,6 +67,8 @@ def build_gallery(
         split, domain = _first_reference_set(catalog, domain)
     references = _select(catalog, split, domain)
     asked = _select(catalog, *_pair(queries)) if queries else None
+    if asked is not None:
+        refuse_same_images(references, asked, _BY_ITSELF)
     embedded = [
         embed_catalog(embedder, part, batch_size=batch_size, device=device, progress=progress)
         for part in (references, asked)
@@ -170,7 +175,12 @@ def measure_again(
         raise ValueError("Queries want both a data set and a split: give --data NAME --queries SPLIT[:DOMAIN].")
     embedded = None
     if data:
-        asked = _select(open_catalog(data, data_root), *_pair(queries))
+        catalog = open_catalog(data, data_root)
+        asked = _select(catalog, *_pair(queries))
+        made_from = Gallery.load(folder, in_memory=False)
+        if (made_from.about.get("protocol") or {}).get("data") == data:
+            known = np.isin(_names(catalog), made_from.references["name"])
+            refuse_same_images(catalog.take(np.flatnonzero(known)), asked, _BY_ITSELF)
         embedded = embed_catalog(embedder, asked, batch_size=batch_size, device=device, progress=progress)
     with _only_change(folder):
         gallery = Gallery.load(folder)

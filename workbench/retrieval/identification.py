@@ -9,6 +9,7 @@ import pandas as pd
 
 from workbench.data.catalog import JUNK_LABEL, Catalog
 from workbench.data.images import Picture
+from workbench.data.same_images import refuse_same_images
 from workbench.models.embedder import Embedder
 from workbench.retrieval.embed import EmbeddingSet, embed_catalog
 from workbench.retrieval.recognition import Embedded
@@ -18,7 +19,7 @@ from workbench.retrieval.reid_result import ReidResult
 from workbench.retrieval.tracklets import average_flip
 from workbench.runs.folder import name_place
 
-Junk = Literal["same_id_same_camera", "none"]
+Junk = Literal["same_id_same_camera", "itself", "none"]
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,32 @@ class IdentificationPlan:
         queries: one question each.
         gallery: the images that are searched.
         junk: which gallery rows are taken away for a query (see `ReidProtocol`).
+
+    Raises:
+        ValueError: the gallery holds a query, as the same file or by its bytes, which the junk rule does not take away; or
+            junk "itself" with a gallery that is not the queries.
     """
 
     queries: Catalog
     gallery: Catalog
     junk: Junk
+
+    def __post_init__(self) -> None:
+        """Looks at the files before anything is computed."""
+        if self.junk == "itself":
+            sides = [(part.frame["source"] + "/" + part.names()).tolist() for part in (self.queries, self.gallery)]
+            if sides[0] != sides[1]:
+                raise ValueError(
+                    "junk='itself' lets each image search all the others: queries and gallery must be the same images; give "
+                    "the same split as query_split and gallery_split."
+                )
+            return
+        queries, gallery = (
+            part.take(np.flatnonzero(part.labels != JUNK_LABEL)) for part in (self.queries, self.gallery)
+        )
+        by_camera = ("source", "label", "camera") if self.junk == "same_id_same_camera" else ()
+        instead = "let each image search all the others (04_evaluate_reid with junk=itself and one split on both sides)"
+        refuse_same_images(gallery, queries, instead, removed_with=by_camera)
 
     def overview(self) -> pd.DataFrame:
         """One row for the queries and one for the gallery: what is there, counted before anything is embedded.
@@ -84,7 +106,7 @@ def plan_identification(
         catalog: all images of the run.
         query_split: split of the queries.
         gallery_split: split of the gallery.
-        junk: "same_id_same_camera" or "none"; empty: the card's, "same_id_same_camera" where no card says.
+        junk: "same_id_same_camera", "itself" or "none"; empty: the card's, "same_id_same_camera" where no card says.
 
     Raises:
         ValueError: nothing says which images are queries or gallery, a split is not there, or no such junk rule.

@@ -31,7 +31,7 @@ def chance_identification(result: ReidResult, gallery: Catalog, ranks: Sequence[
     """
     protocol = result.protocol
     counted = result.per_query[result.per_query["average_precision"].notna()]
-    kept_Q = np.full(len(counted), result.num_gallery)
+    kept_Q = np.full(len(counted), result.num_gallery - (protocol.junk == "itself"))
     if protocol.junk == "same_id_same_camera":
         num_own = Counter(zip(gallery.labels, camera_names(gallery), strict=True))
         kept_Q = kept_Q - np.array([num_own[pair] for pair in zip(counted["label"], counted["camera"], strict=True)])

@@ -126,6 +126,11 @@ def reid_parity(
     Raises:
         ValueError: as `evaluate_reid`, also where no query of the draw has a match left.
     """
+    rule = "it has no camera rule: right answers from the query's own camera count"
+    if protocol.junk == "itself":  # the same rule, with a camera of its own for each image
+        rule = "it does not leave the query itself out"
+        query_cameras, gallery_cameras = np.arange(len(query_ND)), np.arange(len(gallery_ND))
+        protocol = replace(protocol, junk="same_id_same_camera")
     query_ND, label_Q, camera_Q = _without_junk("query", query_ND, query_labels, query_cameras)
     gallery_ND, label_G, camera_G = _without_junk("gallery", gallery_ND, gallery_labels, gallery_cameras)
     if protocol.tracklets == "mean":
@@ -156,7 +161,6 @@ def reid_parity(
     pml = pml_accuracy(bare, (*_AT_R, _MAP))
     first = f"{_PML} precision_at_1"
     if by_camera:
-        rule = "it has no camera rule: right answers from the query's own camera count"
         rows.append(_row("rank-1", ours["rank-1"].value, first, pml["precision_at_1"], 0.0, rule))
     free = ReidProtocol(junk="none", far=(), ranks=(1,))
     ours = evaluate_reid(query_ND, gallery_ND, label_Q, label_G, None, None, free).metrics

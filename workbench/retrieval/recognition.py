@@ -9,6 +9,7 @@ import pandas as pd
 
 from workbench.data.catalog import Catalog
 from workbench.data.images import Picture
+from workbench.data.same_images import refuse_same_images
 from workbench.retrieval.baseline import chance_metrics
 from workbench.retrieval.few_shot import FewShotResult, evaluate_few_shot
 from workbench.retrieval.few_shot_protocol import FewShotProtocol, Shots
@@ -37,11 +38,20 @@ class RecognitionPlan:
         references: `split:domain` -> its images; each is searched as a gallery of its own, the first is the headline.
         queries: the images to recognise.
         shots: references per class, whole numbers and at most one "all", in the order given.
+
+    Raises:
+        ValueError: a query is among the references, as the same file or by its bytes.
     """
 
     references: dict[str, Catalog]
     queries: Catalog
     shots: tuple[Shots, ...]
+
+    def __post_init__(self) -> None:
+        """Looks at the files before anything is computed."""
+        instead = "let each image search all the others (03_evaluate_few_shot with protocol=leave_one_out)"
+        for references in self.references.values():
+            refuse_same_images(references, self.queries, instead)
 
     def shots_of(self, reference_set: str) -> tuple[Shots, ...]:
         """The shots that this reference set can answer: none above its largest class, and "all" only if that is more."""

@@ -129,18 +129,24 @@ def evaluate_similarity(
         ValueError: no query has a match left, or a distance that is not finite.
     """
     label, _ = pd.factorize(np.concatenate([queries["label"], gallery["label"]]))
-    camera, _ = pd.factorize(np.concatenate([queries["camera"], gallery["camera"]]))
-    by_camera = protocol.junk == "same_id_same_camera"
+    itself, has_junk = protocol.junk == "itself", protocol.junk != "none"
+    if itself and (num_queries_given != num_gallery_given or not queries["label"].equals(gallery["label"])):
+        raise ValueError(
+            f"junk='itself' wants the same rows in one order on both sides; found {num_queries_given} queries and "
+            f"{num_gallery_given} gallery rows{'' if num_queries_given != num_gallery_given else ' of other labels'}"
+        )
+    # what may not answer: a row of the query's label with the query's camera, or with its row number
+    camera, _ = pd.factorize(np.concatenate([side.index if itself else side["camera"] for side in (queries, gallery)]))
     search = Search(
         similarity,
         label[: len(queries)],
         label[len(queries) :],
-        camera[: len(queries)] if by_camera else None,
-        camera[len(queries) :] if by_camera else None,
+        camera[: len(queries)] if has_junk else None,
+        camera[len(queries) :] if has_junk else None,
     )
     has_non_matches = search.num_own() < len(queries) * len(gallery)
     false_accepts = FalseAccepts(search, protocol.far) if protocol.far and has_non_matches else None
-    _check_matches(search, queries, gallery)
+    _check_matches(search, queries, gallery, itself)
     places = rank_queries(search, protocol, false_accepts)
     per_query = query_table(queries, places, protocol)
     counted = per_query["average_precision"].notna().to_numpy()
@@ -200,7 +206,7 @@ def read_side(
     return frame
 
 
-def _check_matches(search: Search, queries: pd.DataFrame, gallery: pd.DataFrame) -> None:
+def _check_matches(search: Search, queries: pd.DataFrame, gallery: pd.DataFrame, itself: bool) -> None:
     """Raises ValueError, with the cause, if no query has a gallery row of its individual that is not junk."""
     shared = np.isin(search.query_label_Q, search.gallery_label_G)
     if not shared.any():
@@ -213,6 +219,8 @@ def _check_matches(search: Search, queries: pd.DataFrame, gallery: pd.DataFrame)
         _, _, junk_P = search.own_rows(np.arange(start, min(start + search.rows_a_block, len(queries))))
         if not junk_P.all():
             return
+    if itself:
+        raise ValueError("no query has a match left: every label has one image, and none may answer for itself")
     raise ValueError(
         f"no query has a match left: {int(shared.sum())} of {len(queries)} queries have gallery rows of their individual, but all of "
         f"these are from the query's own camera (cameras there: {', '.join(sorted_cameras(gallery['camera'])[:5])}) and "

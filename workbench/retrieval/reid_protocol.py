@@ -12,7 +12,8 @@ class ReidProtocol:
 
     Attributes:
         junk: "same_id_same_camera": gallery rows of the query's individual from the query's own camera are taken away for
-            that query, not counted wrong. "none": everything counts.
+            that query, not counted wrong. "itself": queries and gallery are the same rows in one order, and each query searches all
+            the others (leave one out). "none": everything counts.
         average_precision: "step": mean of the precision at each hit. "trapezoid": mean of the precisions at and just before
             each hit. Hits at places 1, 4 and 8 give 0.6250 and 0.5823.
         unmatched: queries that have no match left are left out and counted ("skip") or count as 0 ("zero").
@@ -35,7 +36,7 @@ class ReidProtocol:
     model card of NVIDIA's ReIdentificationNet; neck and flip: Luo et al. 2019; camera embedding: He et al. 2021 (TransReID).
     """
 
-    junk: Literal["same_id_same_camera", "none"] = "same_id_same_camera"
+    junk: Literal["same_id_same_camera", "itself", "none"] = "same_id_same_camera"
     average_precision: AveragePrecision = "step"
     unmatched: Literal["skip", "zero"] = "skip"
     ties: Ties = "expected"
@@ -73,14 +74,20 @@ class ReidProtocol:
             object.__setattr__(self, "input_size", tuple(self.input_size))
             if len(self.input_size) != 2 or min(self.input_size) < 1:
                 faults.append(f"input_size must be (height, width) in px, {self.input_size!r} was given")
+        if self.junk == "itself" and self.tracklets == "mean":
+            faults.append("junk='itself' wants each picture to ask for itself: give tracklets='none'")
         if faults:
             raise ValueError("; ".join(faults))
 
     def describe(self) -> str:
         """Returns the protocol as one line that a reader understands without the code."""
-        junk = "same identity in the same camera is junk" if self.junk == "same_id_same_camera" else "no junk rule"
+        junk = {
+            "same_id_same_camera": "same identity in the same camera is junk",
+            "itself": "each image searches all the others",
+            "none": "no junk rule",
+        }
         parts = [
-            junk,
+            junk[self.junk],
             f"{self.average_precision} average precision",
             f"ties {self.ties}",
             "queries without a match " + ("left out" if self.unmatched == "skip" else "count as 0"),

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from workbench.data.catalog import DISTRACTOR_LABEL, JUNK_LABEL, Catalog
+from workbench.data.same_images import image_codes
 
 _FOLD_STREAM, _ROLE_STREAM = 1, 2
 
@@ -38,8 +39,9 @@ def class_disjoint_fold(
     Over the folds each class is held out once; folds differ by at most one class (by unit "group": as little as whole groups
     allow). Folds depend on the class names, `num_folds` and `seed` alone, so that they are the same for any order of
     the images. Images of one class with one group (an encounter, one physical item) stay together in
-    references or in queries where a class has several groups; otherwise images are divided singly. A class with one image, or
-    one group of it, is a reference that nobody asks for. Junk (label -1) and distractors (label 0) are in no part.
+    references or in queries where a class has several groups; otherwise images are divided singly, copies of one together.
+    A class with one image, or one group of it, is a reference that nobody asks for. Junk (label -1) and distractors (label 0)
+    are in no part.
 
     Args:
         catalog: all images of the run.
@@ -140,14 +142,14 @@ def _deal(units: list[list[str]], num_folds: int, seed: int) -> list[list[str]]:
 def _query_half(kept: Catalog, seed: int) -> np.ndarray:
     """Which of the images are queries, bool [M]: the smaller half of each class, by whole groups where it has several."""
     is_query = np.zeros(len(kept), dtype=bool)
-    frame = kept.frame.assign(label=kept.labels.astype(str))
+    frame = kept.frame.assign(label=kept.labels.astype(str), code=image_codes(kept)[0])
     for label, rows in frame.groupby("label"):
         rng = np.random.default_rng([seed, _ROLE_STREAM, *str(label).encode()])
         rows = rows.sort_values(["source", "path"])
         if rows["group"].nunique() > 1:
             names = rows["group"].fillna("").to_numpy(dtype=object)
         else:
-            names = np.arange(len(rows))
+            names = rows["code"].to_numpy()
         pieces = [rows.index.to_numpy()[names == name] for name in dict.fromkeys(names)]
         num_asked = 0
         for piece in (pieces[place] for place in rng.permutation(len(pieces))):

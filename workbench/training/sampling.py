@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.data.catalog import Catalog
+from workbench.data.same_images import image_codes
 
 Sample = tuple[int, int, int]
 _ORDER_STREAM, _IMAGE_STREAM, _VALIDATION_STREAM = 1, 2, 3
@@ -142,16 +143,18 @@ def hold_out(catalog: Catalog, images_per_class: int, seed: int = 0) -> tuple[Ca
     """A catalog in two parts: what remains for training, and a validation set with equally many images per class.
 
     A class gives `images_per_class` images to validation and keeps at least one; a class that has fewer than that stays
-    whole in the training part.
+    whole in the training part. So does an image with a copy: what is learned from says nothing about itself.
 
     Raises:
         ValueError: images_per_class below 1, or no class that has enough images.
     """
     if images_per_class < 1:
         raise ValueError(f"images_per_class is at least 1; found {images_per_class}.")
-    rows = _equal_rows(catalog.labels, images_per_class, images_per_class + 1, seed)
+    (code_N,) = image_codes(catalog)
+    single = np.flatnonzero(np.bincount(code_N)[code_N] == 1)
+    rows = single[_equal_rows(catalog.labels[single], images_per_class, images_per_class + 1, seed)]
     if not len(rows):
-        raise ValueError(f"No class has more than {images_per_class} images; hold out fewer.")
+        raise ValueError(f"No class has more than {images_per_class} images without a copy; hold out fewer.")
     keep = np.ones(len(catalog), dtype=bool)
     keep[rows] = False
     return catalog.take(np.flatnonzero(keep)), catalog.take(rows)
