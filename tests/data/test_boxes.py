@@ -192,7 +192,7 @@ def test_fingerprints_know_boxes_and_stay_without(tmp_path: Path) -> None:
     ("rows", "words"),
     [
         (["shelf.png,r,a,4,5,16,20", "shelf.png,g,b,4,5,16,20"], r"1 images \(or boxes of them\) .* more than once"),
-        (["shelf.png,r,a,,,,", "shelf.png,g,a,,,,", "shelf.png,g,a,1,1,1,1"], "more than once: shelf.png"),
+        (["shelf.png,r,a,,,,", "shelf.png,g,a,,,,", "shelf.png,g,a,1,1,5,5"], "more than once: shelf.png"),
         (["shelf.png,r,a,0,5,16,20", "shelf.png,g,b,-0,5,16,20"], "more than once"),
         (["shelf.png,r,a,1,1,5,5", "shelf.png,r,a,4,5,16,"], r"row 2 \(shelf.png\): the box wants four finite numbers"),
         (["shelf.png,r,a,1,1,5,inf"], r"row 1 .* four finite"),
@@ -207,7 +207,10 @@ def test_boxes_that_are_none_are_refused(tmp_path: Path, rows: list[str], words:
 
 def test_box_faults() -> None:
     assert box_fault(np.full(4, np.nan)) == ""
-    assert box_fault(np.array([-3.0, 0, 0.5, 1])) == ""
+    assert box_fault(np.array([-3.0, 0, 0.5, 1.5])) == ""
+    # One pixel at most shows nothing, and is what shares of the picture's sides look like.
+    assert "seem to be shares of the picture's sides" in box_fault(np.array([-3.0, 0, 0.5, 1]))
+    assert "seem to be shares" in box_fault(np.array([900.0, 700, 1.49, 1.49]))
     assert "four finite numbers" in box_fault(np.array([np.nan, 0, 1, 1]))
 
 

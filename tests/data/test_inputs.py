@@ -42,6 +42,8 @@ def test_a_folder_is_walked_in_order_and_what_is_left_out_is_said(tmp_path: Path
     assert [one.name for one in inputs] == [str(one.path) for one in inputs]
     assert all(one.box is None and one.label is None and not one.fault for one in inputs)
     assert notes == [
+        f"{tmp_path / 'shelf'}: 2 files or folders that are hidden or that systems and photo programs make are left out: .git, "
+        ".hidden.jpg",
         f"{tmp_path / 'shelf'}: 2 files without a picture's suffix left out: notes.txt, x.csv",
         f"{tmp_path / 'shelf'}: linked folders are not walked: {tmp_path / 'shelf' / 'linked'}",
     ]
@@ -85,7 +87,8 @@ def test_rows_of_a_table_keep_labels_boxes_and_faults(tmp_path: Path) -> None:
         "f.jpg,x,inf,0,1,1,9",
         ",x,1,1,1,1,9",
     ]
-    inputs = read_table(table_of(tmp_path, "\r\n".join(rows)))
+    inputs, notes = read_table(table_of(tmp_path, "\r\n".join(rows)))
+    assert notes == []
     assert [one.path for one in inputs[:3]] == [tmp_path / "a.jpg", tmp_path / "b, c.jpg", Path("/abs/d.jpg")]
     assert [one.label for one in inputs] == ["00123", "NA", " 7 ", None, "x", "x"]
     assert [one.box for one in inputs[:3]] == [Box(1, 2.5, 30, 40), None, Box(0, 0, 0, 5)]
@@ -98,7 +101,7 @@ def test_rows_of_a_table_keep_labels_boxes_and_faults(tmp_path: Path) -> None:
         "row 6 of boxes.csv has no path",
     ]
     assert [one.name for one in inputs[:3]] == ["a.jpg", "b, c.jpg", "/abs/d.jpg"]
-    elsewhere = read_table(tmp_path / "boxes.csv", tmp_path / "photos")
+    elsewhere, _ = read_table(tmp_path / "boxes.csv", tmp_path / "photos")
     assert elsewhere[0].path == tmp_path / "photos" / "a.jpg"
 
 
@@ -109,7 +112,7 @@ def test_a_parquet_table_gives_the_same_rows_as_csv(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "boxes.parquet")
     frame.to_csv(tmp_path / "boxes.csv", index=False)
     assert read_table(tmp_path / "boxes.parquet") == read_table(tmp_path / "boxes.csv")
-    assert read_table(tmp_path / "boxes.parquet")[0].box == Box(1.5, 0, 3, 4)
+    assert read_table(tmp_path / "boxes.parquet")[0][0].box == Box(1.5, 0, 3, 4)
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,9 @@ def entry(**changed: Any) -> list[dict[str, Any]]:
         (coco(annotations=[*ANNOTATIONS, {**ANNOTATIONS[0], "id": 4}]), "more than once: photos/día/right.png"),
         (coco(annotations=[*ANNOTATIONS, {**ANNOTATIONS[0], "category_id": 1}]), "more than once"),
         (coco(annotations=[7]), "wanted a list of annotations"),
-        (coco(annotations=[]), "holds no image"),
+        (coco(annotations=[]), r"holds no image of 'shelf' \(train: boxes.json holds no annotation at all; train: 2 of 2 images have"),
+        (coco(annotations=ANNOTATIONS[2:]), r"holds no image of 'shelf' \(train: 1 boxes of crowds are left out; train: 2 of 2"),
+        (coco(annotations=entry(bbox=[], segmentation={"counts": "0"})), "2 .*four numbers, and its outline or mask is not read"),
         (coco(categories=[*CATEGORIES, {"id": 1, "name": "x"}]), "ids of categories are there more than once: 1"),
         (coco(categories=[*CATEGORIES, {"id": 2, "name": "Käse"}]), "several categories have the name Käse"),
         (coco(categories=[{"id": 1, "name": 123}, CATEGORIES[1]]), "category 1 has the name 123; .*Leading zeros"),
@@ -148,6 +150,36 @@ def entry(**changed: Any) -> list[dict[str, Any]]:
 def test_what_is_wrong_is_named(tmp_path: Path, content: Any, words: str) -> None:
     with pytest.raises(LayoutError, match=words):
         open_set(tmp_path, {"boxes.json": content})
+
+
+def roboflow(root: str, *annotations: dict[str, Any]) -> dict[str, Any]:
+    """What Roboflow exports: a category for the project, which is the supercategory of all others and has no box."""
+    classes = [{"id": 1, "name": "cola", "supercategory": root}, {"id": 2, "name": "tea", "supercategory": root}]
+    boxes = [{"image_id": 7, "category_id": 1, "bbox": [5, 4, 10, 8]}, {"image_id": 10, "category_id": 2, "bbox": [5, 4, 9, 8]}]
+    categories = [{"id": 0, "name": root, "supercategory": "none"}, *classes]
+    return coco(categories=categories, annotations=[*boxes, *annotations])
+
+
+@pytest.mark.parametrize("root", ["drinks-of-2024", "cola"])
+def test_roboflows_root_category_is_no_class_and_no_group(tmp_path: Path, root: str) -> None:
+    catalog = open_set(tmp_path, {"boxes.json": roboflow(root)})
+    assert list(catalog.labels) == ["cola", "tea"]
+    assert catalog.frame["group"].isna().all(), "a group that all classes have tells nothing"
+    assert catalog.notes == ()
+
+
+def test_a_root_that_has_boxes_is_a_class(tmp_path: Path) -> None:
+    box = {"image_id": 7, "category_id": 0, "bbox": [1, 1, 9, 9]}
+    catalog = open_set(tmp_path, {"boxes.json": roboflow("thing", box)})
+    assert list(catalog.labels) == ["cola", "tea", "thing"]
+    with pytest.raises(LayoutError, match="several categories have the name cola"):
+        open_set(tmp_path, {"boxes.json": roboflow("cola", box)})
+
+
+def test_a_json_without_a_box_says_why_nothing_can_be_recognised(tmp_path: Path) -> None:
+    write_set(tmp_path, {"boxes.json": coco(annotations=ANNOTATIONS[2:])})
+    with pytest.raises(ValueError, match=r"boxes.json holds no picture \(1 boxes of crowds are left out; 2 of 2 images have no box"):
+        gather_inputs([str(tmp_path / "shelf" / "boxes.json")])
 
 
 def test_a_link_out_of_the_set_is_refused(tmp_path: Path) -> None:

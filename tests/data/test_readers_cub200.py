@@ -22,7 +22,7 @@ IMAGES = "\ufeff" + "".join(f"{number} {path}\n" for number, path in enumerate(P
 LABELS = "1 1\n2 100\n3 101\n\n4 101\n5 200\n"
 SPLIT = "1 0\n2 1\n3 1\n4 0\n5 0\n"
 # The third box leaves its picture on the left; the fifth is wider than any picture of the set.
-BOXES = "1 60.0 27.0 325.0 304.0\n2 1 2 3 4\n3 -5.5 0.0 20.0 10.0\n4 0 0 1 1\n5 10.0 10.0 9999.0 5.0\n"
+BOXES = "1 60.0 27.0 325.0 304.0\n2 1 2 3 4\n3 -5.5 0.0 20.0 10.0\n4 0 0 2 1\n5 10.0 10.0 9999.0 5.0\n"
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_boxes_are_given_as_listed(birds: Layout) -> None:
         (60.0, 27.0, 325.0, 304.0),
         (1.0, 2.0, 3.0, 4.0),
         (-5.5, 0.0, 20.0, 10.0),
-        (0.0, 0.0, 1.0, 1.0),
+        (0.0, 0.0, 2.0, 1.0),
         (10.0, 10.0, 9999.0, 5.0),
     ]
 

@@ -34,8 +34,17 @@ def boxes_of(frame: pd.DataFrame) -> np.ndarray | None:
     return None if np.isnan(box_N4).all() else box_N4
 
 
+LEAST_SIDE_PX = 1.5
+"""A box with both sides below this is about one pixel, which shows nothing. Detectors and labelling tools that write the shares of a
+picture's sides, from 0 to 1 (YOLO, FiftyOne), give such numbers for every box; they are refused and not converted, because some
+count from the box's centre and some from its corner."""
+
+
 def box_fault(number_4: np.ndarray) -> str:
-    """What keeps four numbers from being a box, "" where nothing does; four missing ones (NaN) are the whole picture."""
+    """What keeps four numbers from being a box, "" where nothing does; four missing ones (NaN) are the whole picture.
+
+    Both sides below `LEAST_SIDE_PX` are a fault, so that shares of a picture's sides are never cut as one pixel.
+    """
     missing_4 = np.isnan(number_4)
     if missing_4.all():
         return ""
@@ -43,7 +52,37 @@ def box_fault(number_4: np.ndarray) -> str:
         return "the box wants four finite numbers (x, y, width, height), or none for the whole picture"
     if number_4[2] <= 0 or number_4[3] <= 0:
         return f"the box is empty: {number_4[2]:g} x {number_4[3]:g} px"
+    if max(number_4[2:]) < LEAST_SIDE_PX:
+        return (
+            f"the box is {number_4[2]:g} x {number_4[3]:g}, one pixel at most; wanted are px, and these seem to be shares of the "
+            "picture's sides, 0 to 1: multiply x and width by its width, y and height by its height (YOLO's x and y are the "
+            "box's centre: first take off half of its width and height)"
+        )
     return ""
+
+
+def turn_box(box: Box, width: int, height: int, orientation: int) -> Box:
+    """The box of a picture of `width` x `height` px, as it is stored, in the picture as it is shown.
+
+    Args:
+        box: left and top edge, width and height in the stored picture, px.
+        width: of the stored picture, px.
+        height: of the stored picture, px.
+        orientation: EXIF's tag Orientation, 1 to 8; any other value changes nothing.
+
+    Source: CIPA DC-008 (Exif 2.32), tag 0x0112: which side of the picture that is shown row 0 and column 0 are.
+    """
+    right, below = width - box.x - box.width, height - box.y - box.height
+    x, y = {
+        2: (right, box.y),
+        3: (right, below),
+        4: (box.x, below),
+        5: (box.y, box.x),
+        6: (below, box.x),
+        7: (below, right),
+        8: (box.y, right),
+    }.get(orientation, (box.x, box.y))
+    return Box(x, y, box.height, box.width) if 5 <= orientation <= 8 else Box(x, y, box.width, box.height)
 
 
 def widen_boxes(box_N4: np.ndarray, margin: float) -> np.ndarray:

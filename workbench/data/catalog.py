@@ -13,9 +13,11 @@ from workbench.data.boxes import BOX_COLUMNS, Box, boxes_of, widen_boxes
 from workbench.data.card import Card, CardError, read_card, resolve_path
 from workbench.data.catalog_cache import read_or_reuse
 from workbench.data.checks import check_counts, check_rows
+from workbench.data.file_names import say_clutter
 from workbench.data.images import Picture, say_box
+from workbench.data.labels import as_label, join_forms
 from workbench.data.locate import find_data_root, reader_of
-from workbench.data.readers.listing import LayoutError, few
+from workbench.data.readers.listing import LayoutError, few, left_out
 from workbench.runs.root import outputs_folder
 
 COLUMNS = ("path", "label", "split", "camera", "group", "domain", "source")
@@ -31,7 +33,7 @@ class Catalog:
 
     Attributes:
         frame: one row an image, index 0 to N-1, columns `path` (relative to its source's root, parts joined by `/`),
-            `label` (SKU or identity, text), `split`, `camera` (Int64, missing where there is none), `group` (coarse
+            `label` (SKU or identity, text in Unicode's composed form, see `labels.as_label`), `split`, `camera` (Int64, missing where there is none), `group` (coarse
             class or encounter, missing where there is none), `domain` (real, synthetic, packshot), `source` (the
             card's name), and `box_x`, `box_y`, `box_width`, `box_height` (float64, px of the upright picture, the card's
             margin included; all four missing where the row is the whole picture). A file has as many rows as boxes.
@@ -92,7 +94,7 @@ class Catalog:
         for name, wanted in (("split", split), ("domain", domain), ("label", label)):
             if wanted is None:
                 continue
-            values = [wanted] if isinstance(wanted, str) else list(wanted)
+            values = [as_label(value) for value in ([wanted] if isinstance(wanted, str) else wanted)]
             for value in values:
                 if not (self.frame[name] == value).any():
                     raise ValueError(self._unknown(name, str(value)))
@@ -257,10 +259,15 @@ def _read_frame(card: Card, root: Path, cache: Path) -> tuple[pd.DataFrame, list
 
 
 def _read_rows(card: Card, root: Path) -> tuple[pd.DataFrame, list[str]]:
-    frame: pd.DataFrame = reader_of(card).read(root, card)
+    with left_out() as clutter:
+        frame: pd.DataFrame = reader_of(card).read(root, card)
+    notes, frame.attrs = [*frame.attrs.get("notes", []), *filter(None, [say_clutter(clutter)])], {}
     if frame.empty:
-        raise LayoutError(f"{root} holds no image of {card.name!r}. Layout wanted:\n{card.layout}")
-    notes, frame.attrs = frame.attrs.get("notes", []), {}
+        why = f" ({'; '.join(notes)})" if notes else ""
+        raise LayoutError(f"{root} holds no image of {card.name!r}{why}. Layout wanted:\n{card.layout}")
+    for name in ("label", "group", "split"):
+        frame[name], joined = join_forms(frame[name])
+        notes += joined
     unboxed = {name: np.nan for name in BOX_COLUMNS if name not in frame.columns}
     frame = frame.assign(source=card.name, **unboxed)[[*COLUMNS, *BOX_COLUMNS]]
     types = {name: "Int64" if name == "camera" else "str" for name in COLUMNS} | dict.fromkeys(BOX_COLUMNS, "float64")

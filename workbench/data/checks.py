@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from workbench.data.boxes import box_fault, boxes_of
+from workbench.data.boxes import LEAST_SIDE_PX, box_fault, boxes_of
 from workbench.data.card import DOMAINS, Card
 from workbench.data.readers.listing import LayoutError, check_paths, few
 
@@ -62,12 +62,14 @@ def check_counts(frame: pd.DataFrame, card: Card) -> None:
 
 def _check_boxes(box_N4: np.ndarray, path_N: pd.Series, card: Card) -> None:
     missing_N4 = np.isnan(box_N4)
-    usable_N = np.isfinite(box_N4).all(axis=1) & (box_N4[:, 2:] > 0).all(axis=1)
+    sides_N2 = box_N4[:, 2:]
+    usable_N = np.isfinite(box_N4).all(axis=1) & (sides_N2 > 0).all(axis=1) & (sides_N2 >= LEAST_SIDE_PX).any(axis=1)
     bad = np.flatnonzero(~usable_N & ~missing_N4.all(axis=1))
     if len(bad):
-        named = [f"row {row + 1} ({path_N.iloc[row]}): {box_fault(box_N4[row])}" for row in bad[:3]]
+        named = [f"row {row + 1} ({path_N.iloc[row]}): {box_fault(box_N4[row])}" for row in bad[:2]]
+        num_boxes = int((~missing_N4.all(axis=1)).sum())
         raise LayoutError(
-            f"{len(bad)} boxes of {card.name!r} cannot be used: {'; '.join(named)}. Correct or remove them."
+            f"{len(bad)} of {num_boxes} boxes of {card.name!r} cannot be used: {'; '.join(named)}. Correct or remove them."
         )
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 
 from workbench.data.catalog import Catalog
+from workbench.data.labels import as_label
 from workbench.data.locate import reader_of
 from workbench.data.readers.listing import few
 
@@ -29,6 +30,7 @@ def read_class_names(catalog: Catalog, names: Mapping[str, str] | None = None) -
     """
     labels = sorted(set(catalog.labels))
     if names is not None:
+        names = {as_label(label): name for label, name in names.items()}
         missing = [label for label in labels if not str(names.get(label, "")).strip()]
         if missing:
             raise ValueError(f"names has none for {len(missing)} labels: {few(missing)}.")
@@ -63,7 +65,7 @@ def read_class_descriptions(catalog: Catalog) -> dict[str, str]:
         reader = reader_of(card)
         if hasattr(reader, "read_descriptions"):
             for label, text in reader.read_descriptions(catalog.roots[source]).items():
-                for name in (label, f"{source}/{label}"):
+                for name in (as_label(label), f"{source}/{as_label(label)}"):
                     if name in labels:
                         found[name] = text
     return found

@@ -15,6 +15,7 @@ import pandas as pd
 from workbench.data.boxes import BOX_COLUMNS
 from workbench.data.card import QUESTION, Card
 from workbench.data.catalog import Catalog
+from workbench.data.file_names import IMAGE_TYPES
 from workbench.data.readers.listing import few
 from workbench.runs.files import write_bytes, write_json
 
@@ -168,7 +169,7 @@ def _file_sets(catalog: Catalog, card: Card) -> list[dict[str, Any]]:
             "@id": f"pictures{suffix}",
             "name": f"pictures{suffix}",
             "description": "the pictures that `path` names",
-            "encodingFormat": mimetypes.guess_type(f"x{suffix}")[0] or "application/octet-stream",
+            "encodingFormat": IMAGE_TYPES.get(suffix.lower(), "application/octet-stream"),
             "includes": f"**/*{suffix}",
             **within,
         }

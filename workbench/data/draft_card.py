@@ -15,8 +15,9 @@ from workbench.data.audit import check_measures, find_exact_duplicates, measure_
 from workbench.data.card import QUESTION, Card, resolve_path
 from workbench.data.catalog import Catalog, open_catalog
 from workbench.data.croissant import croissant_paths, write_croissant
+from workbench.data.file_names import is_picture
 from workbench.data.guidelines import MAX_BLUR
-from workbench.data.readers.listing import IMAGE_SUFFIXES, few, scan
+from workbench.data.readers.listing import few, scan
 from workbench.runs.files import write_text
 
 SPLIT_NAMES = {
@@ -62,7 +63,8 @@ def draft_card(catalog: Catalog, measures: pd.DataFrame | None = None) -> str:
     protocol = card.protocol or _propose_protocol(card, catalog)
     fields |= {"protocol": protocol} if protocol else {}
     fields |= {"licence": card.licence, "citation": card.citation or f"{QUESTION} whom to cite?", "source": card.source}
-    issues = [*card.known_issues, *_find_issues(catalog, measures, protocol)]
+    found = [*(note.removeprefix(f"{card.name}: ") for note in catalog.notes), *_find_issues(catalog, measures, protocol)]
+    issues = list(dict.fromkeys([*card.known_issues, *found]))
     layout = "\n".join(f"  {line}" for line in card.layout.splitlines())
     front = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
     end = yaml.safe_dump({"known_issues": issues}, allow_unicode=True, width=110, default_flow_style=False)
@@ -144,7 +146,7 @@ def guess_options(folder: Path) -> dict[str, Any]:
 
 def _holds_only_folders(folder: Path, root: Path) -> bool:
     files, folders = scan(folder, root)
-    return bool(folders) and not any(name.lower().endswith(IMAGE_SUFFIXES) for name in files)
+    return bool(folders) and not any(is_picture(name) for name in files)
 
 
 def _first_card(folder: Path, options: dict[str, Any]) -> str:

@@ -221,6 +221,28 @@ def image_bytes(path: Path) -> bytes:
         raise ImageError(str(path), f"cannot be read: {error.strerror or error}") from error
 
 
+def stored_size(path: Path) -> tuple[int, int, int]:
+    """Width and height, px, of the picture as the file stores it, and EXIF's orientation, 1 to 8; no pixel is decoded.
+
+    Raises:
+        ImageError: the file cannot be opened as a picture.
+    """
+    try:
+        with path.open("rb") as file:
+            file_class = _file_class(file.read(16), str(path))
+            file.seek(0)
+            image = file_class(file, "")
+            orientation = _orientation(image)
+            size = image.size
+    except ImageError:
+        raise
+    except Exception as error:  # see decode_with_size
+        raise ImageError(str(path), f"damaged: {type(error).__name__}: {error}") from error
+    if file_class is TiffImagePlugin.TiffImageFile and orientation in (5, 6, 7, 8):
+        size = size[::-1]  # Pillow gives a TIFF's size as it is shown
+    return *size, orientation
+
+
 def check_quarantine(quarantine: pd.DataFrame, num_images: int, limit: float = 0.01) -> None:
     """Returns nothing when the share of images in quarantine is at most `limit`.
 

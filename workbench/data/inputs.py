@@ -8,15 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
+from workbench.data.box_frames import to_shown_frame
 from workbench.data.boxes import Box, box_fault
 from workbench.data.card import CardError
 from workbench.data.catalog import open_catalog
+from workbench.data.file_names import is_clutter, is_picture, say_clutter
+from workbench.data.labels import as_label
 from workbench.data.readers import coco
-from workbench.data.readers.listing import IMAGE_SUFFIXES, few
-from workbench.data.tables import TABLE_SUFFIXES, box_numbers, need_columns, open_table, texts
+from workbench.data.readers.listing import few
+from workbench.data.tables import TABLE_SUFFIXES, box_numbers, need_columns, open_table, size_numbers, texts
 
 # HEIC is not read; such a file gets a line that says so instead of being passed over.
-_SUFFIXES = (*IMAGE_SUFFIXES, ".avif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif")
+_REFUSED_SUFFIXES = (".heic", ".heif")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,8 @@ def gather_inputs(
 ) -> tuple[list[Input], list[str]]:
     """The inputs that the texts name, in their order, and notes about what was left out, one line each.
 
-    A text is the path of a picture; of a folder, which is walked, its files sorted by path, hidden ones and those without
-    a picture's suffix left out; of a table (`.csv`, `.tsv`, `.parquet`: a row a picture or a box, see `read_table`); of COCO
+    A text is the path of a picture; of a folder, which is walked, its files sorted by path, clutter (hidden files, thumbnails and
+    the like, see `file_names.is_clutter`) and those without a picture's suffix left out; of a table (`.csv`, `.tsv`, `.parquet`: a row a picture or a box, see `read_table`); of COCO
     annotations (`.json`: an annotation a box, see `readers.coco`); of a card (`.md`: its boxes, with its margin); or, where
     nothing lies at that path, the name of a data card, or several joined with `+`. What is named twice is there twice.
 
@@ -62,11 +65,12 @@ def gather_inputs(
     inputs: list[Input] = []
     notes: list[str] = []
     for text in given:
-        path = Path(text)
+        path, num_said = Path(text), len(notes)
         if path.is_dir():
             found = _walk(path, text, notes)
         elif path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
-            found = read_table(path, data_root)
+            found, more = read_table(path, data_root)
+            notes += [f"{text}: {note}" for note in more]
         elif path.suffix.lower() == ".json" and path.is_file():
             found = _read_detections(path, data_root, notes)
         elif path.is_file() and path.suffix != ".md":
@@ -74,17 +78,19 @@ def gather_inputs(
         else:
             found = _read_catalog(text, data_root, split, domain, notes)
         if not found:
-            raise ValueError(f"{text} holds no picture; give a folder or a table that holds at least one.")
+            why = f" ({'; '.join(note.removeprefix(f'{text}: ') for note in notes[num_said:])})" if notes[num_said:] else ""
+            raise ValueError(f"{text} holds no picture{why}; give a folder or a table that holds at least one.")
         inputs += found
     return inputs, notes
 
 
-def read_table(path: Path, images_root: str | Path | None = None) -> list[Input]:
-    """The rows of a table, in order: a column `path`, and where there are boxes, `x`, `y`, `width` and `height`, px.
+def read_table(path: Path, images_root: str | Path | None = None) -> tuple[list[Input], list[str]]:
+    """The rows of a table, in order, and notes: a column `path`, and where there are boxes, `x`, `y`, `width` and `height`, px.
 
     The four numbers are those of the upright picture (EXIF's orientation applied), counted from its upper left corner; a row
-    with none of the four is the whole picture. `label`, where there is one, is kept as text; CSV is read as UTF-8 and its
-    labels as they stand ("00123"). Other columns are not looked at.
+    with none of the four is the whole picture. With `image_width` and `image_height` boxes of the stored picture are turned
+    along (see `box_frames`). `label`, where there is one, is kept as text; CSV is read as UTF-8 and its labels as they stand
+    ("00123"). Other columns are not looked at.
 
     Args:
         path: `.csv`, `.tsv` or `.parquet`.
@@ -99,31 +105,40 @@ def read_table(path: Path, images_root: str | Path | None = None) -> list[Input]
     box_N4 = box_numbers(table, path)
     root = path.parent if images_root is None else Path(images_root)
     labels = texts(table["label"], path, "labels") if "label" in table else [None] * len(table)
+    labels = [None if label is None else as_label(label) for label in labels]
+    names = [name if isinstance(name, str) else "" for name in table["path"]]
+    faults, notes = [""] * len(table), []
+    if box_N4 is not None:
+        box_N4, faults, notes = to_shown_frame(box_N4, size_numbers(table, path), [root / name for name in names], path)
     inputs = []
-    for row, (name, label) in enumerate(zip(table["path"].tolist(), labels, strict=True)):
-        if not isinstance(name, str) or not name:
+    for row, (name, label) in enumerate(zip(names, labels, strict=True)):
+        if not name:
             inputs.append(Input(root, "", label=label, fault=f"row {row + 1} of {path.name} has no path"))
             continue
         box, fault = (None, "") if box_N4 is None else _boxed(box_N4[row])
-        inputs.append(Input(root / name, _text(name), box, label, fault))
-    return inputs
+        inputs.append(Input(root / name, _text(name), box, label, fault or faults[row]))
+    return inputs, notes
 
 
 def _walk(folder: Path, text: str, notes: list[str]) -> list[Input]:
     files: list[Path] = []
     passed_over: list[Path] = []
     not_entered: list[str] = []
+    clutter: list[str] = []
 
     def refuse(error: OSError) -> None:
         raise error
 
     for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        clutter += filter(is_clutter, [*folders, *names])
+        folders[:] = [name for name in folders if not is_clutter(name)]
         not_entered += [os.path.join(parent, name) for name in folders if os.path.islink(os.path.join(parent, name))]
         for name in names:
-            if not name.startswith("."):
-                is_picture = name.lower().endswith(_SUFFIXES)
-                (files if is_picture else passed_over).append(Path(parent, name))
+            if not is_clutter(name):
+                is_asked = is_picture(name) or name.lower().endswith(_REFUSED_SUFFIXES)
+                (files if is_asked else passed_over).append(Path(parent, name))
+    if clutter:
+        notes.append(f"{text}: {_text(say_clutter(clutter))}")
     if passed_over:
         names = [_text(path.name) for path in sorted(passed_over)]
         notes.append(f"{text}: {len(names)} files without a picture's suffix left out: {few(names)}")
@@ -135,11 +150,12 @@ def _walk(folder: Path, text: str, notes: list[str]) -> list[Input]:
 def _read_detections(path: Path, images_root: str | Path | None, notes: list[str]) -> list[Input]:
     root = path.parent if images_root is None else Path(images_root)
     rows, left_out = coco.read_annotations(path)
-    notes += [f"{path}: {note}" for note in left_out]
+    rows, turned = coco.turn_rows(rows, root, path)
+    notes += [f"{path}: {note}" for note in [*left_out, *turned]]
     inputs = []
     for row in rows:
         box = None if row.fault else Box(*row.box)
-        inputs.append(Input(root / row.file_name, _text(row.file_name), box, row.label, row.fault))
+        inputs.append(Input(root / row.file_name, _text(row.file_name), box, as_label(row.label), row.fault))
     return inputs
 
 

@@ -7,8 +7,10 @@ import pandas as pd
 
 from workbench.data.catalog import Catalog
 from workbench.data.guidelines import COLUMNS, TOLERATED_SHARE
+from workbench.data.labels import look_alikes
 from workbench.data.long_tail import MAX_IMBALANCE
 from workbench.data.near_duplicates import NearDuplicates
+from workbench.data.readers.listing import few
 
 BRIGHTNESS = (0.15, 0.97)
 """Mean luma outside of which a picture counts as too dark or too bright. Seen: 0.20 to 0.68 on 2936 shelf photographs and 0.62 to
@@ -72,17 +74,19 @@ def join_verdicts(guidelines: pd.DataFrame, *checks: Iterable[dict[str, object]]
 
 
 def check_set(
-    measures: pd.DataFrame, duplicates: pd.DataFrame, near: NearDuplicates, tail: pd.DataFrame
+    measures: pd.DataFrame, duplicates: pd.DataFrame, near: NearDuplicates, tail: pd.DataFrame, labels: Iterable[str]
 ) -> list[dict[str, object]]:
-    """Returns the verdicts on a set as a whole, six rows.
+    """Returns the verdicts on a set as a whole, seven rows.
 
     Args:
         measures: from `audit.measure_images`.
         duplicates: from `audit.find_exact_duplicates`.
         near: from `near_duplicates.find_near_duplicates`.
         tail: from `long_tail.describe_tail`.
+        labels: of the set, each at least once.
     """
-    return [_exact(duplicates, len(measures)), *_near(near), _tail(tail), _light(measures), _shape(measures)]
+    pictures = [_light(measures), _shape(measures)]
+    return [_exact(duplicates, len(measures)), *_near(near), _names(set(labels)), _tail(tail), *pictures]
 
 
 def set_metrics(near: NearDuplicates, checks: pd.DataFrame) -> dict[str, dict[str, object]]:
@@ -132,7 +136,7 @@ def _near(near: NearDuplicates) -> list[dict[str, object]]:
     within = near.table[~near.table["across_splits"]]
     two_labels = {name: int((~part["same_label"]).sum()) for name, part in (("across", across), ("within", within))}
     pictures = len(np.unique(within[["row", "other_row"]].to_numpy()))
-    few = pictures <= TOLERATED_SHARE * near.num_compared and not two_labels["within"]
+    is_met = pictures <= TOLERATED_SHARE * near.num_compared and not two_labels["within"]
     how = "perceptual hash, confirmed in colour, mirror images too; cropped or turned copies are not found"
     return [
         verdict_row(
@@ -150,10 +154,24 @@ def _near(near: NearDuplicates) -> list[dict[str, object]]:
             f"at most {TOLERATED_SHARE:.0%} of the images, none with two labels",
             pictures,
             near.num_compared,
-            "met" if few else "not met",
+            "met" if is_met else "not met",
             f"{how}; such pictures count for one, and averages forget it",
         ),
     ]
+
+
+def _names(labels: set[str]) -> dict[str, object]:
+    groups = look_alikes(labels)
+    named = [" and ".join(map(repr, group)) for group in groups]
+    return verdict_row(
+        "no two labels that look alike",
+        f"{len(groups)} groups{': ' if groups else ''}{few(named)}",
+        "none",
+        sum(map(len, groups)),
+        len(labels),
+        "not met" if groups else "met",
+        "labels that are the same but for case, blanks or the form of a sign: mostly one class under two names",
+    )
 
 
 def _tail(tail: pd.DataFrame) -> dict[str, object]:

@@ -13,6 +13,8 @@ from workbench.data.boxes import Box
 from workbench.data.readers.listing import LayoutError, few, note
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+SIZE_COLUMNS = ("image_width", "image_height")
+"""Columns that say how large the picture of a row is, px: they tell whether its box is of the stored or of the shown picture."""
 # Boxes under other names would be passed over, and whole pictures taken in their place.
 _OTHER_BOXES = {
     *("x1", "y1", "x2", "y2", "xmin", "ymin", "xmax", "ymax", "x_min", "y_min", "x_max", "y_max"),
@@ -87,6 +89,24 @@ def box_numbers(table: pd.DataFrame, path: Path) -> np.ndarray | None:
             "px), or drop those columns to ask for whole pictures."
         )
     return np.column_stack([numbers(table[name], path, "px") for name in boxed]) if boxed else None
+
+
+def size_numbers(table: pd.DataFrame, path: Path) -> np.ndarray:
+    """The columns `image_width` and `image_height`, float64 [N, 2], NaN where blank or where there are none.
+
+    Raises:
+        LayoutError: one of the two only, or a value that is no number of at least 1.
+    """
+    there = [name for name in SIZE_COLUMNS if name in table]
+    if not there:
+        return np.full((len(table), 2), np.nan)
+    need_columns(table, SIZE_COLUMNS, path)
+    size_N2 = np.column_stack([numbers(table[name], path, "px") for name in SIZE_COLUMNS])
+    bad = np.flatnonzero((size_N2 < 1).any(axis=1) | np.isnan(size_N2).any(axis=1) & ~np.isnan(size_N2).all(axis=1))
+    if len(bad):
+        found = " x ".join(f"{value:g}" for value in size_N2[bad[0]])
+        raise LayoutError(f"{path}: {' and '.join(SIZE_COLUMNS)} are px, both or none; row {bad[0] + 1} has {found}.")
+    return size_N2
 
 
 def numbers(column: pd.Series, path: Path, unit: str = "") -> np.ndarray:

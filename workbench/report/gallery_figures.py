@@ -1,6 +1,5 @@
 """Figures of a gallery: which index pays, how many references are enough, what an added product broke."""
 
-import textwrap
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,7 @@ from workbench.report.style import (
     mark_line,
     name_rows,
     need_columns,
+    shortened,
     span,
     wrapped,
 )
@@ -157,8 +157,7 @@ def what_broke(by_label: pd.DataFrame, subtitle: str = "", max_labels: int = 25)
     shown = changed.head(max_labels)
     rows = np.arange(1, len(shown) + 1)
     takers = [
-        "" if pd.isna(taker) else f"to {escaped(textwrap.shorten(str(taker), 30, placeholder=' …'))}"
-        for taker in shown["most_taken_by"]
+        "" if pd.isna(taker) else f"to {escaped(shortened(taker))}" for taker in shown["most_taken_by"]
     ]
     figure = go.Figure()
     for name, counts, sign, colour, shape, texts in (

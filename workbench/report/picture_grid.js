@@ -59,7 +59,7 @@ function dropArea(model) {
   const area = make("label", "wb-drop", model.get("drop_text"));
   const input = document.createElement("input");
   input.type = "file";
-  input.accept = "image/*";
+  input.accept = model.get("accept");
   area.append(input);
   const send = async (file) => {
     if (!file) return;

@@ -13,6 +13,7 @@ import anywidget
 import traitlets
 from PIL import Image
 
+from workbench.data.file_names import IMAGE_SUFFIXES
 from workbench.data.images import ImageError
 from workbench.report.markup import webp_address
 
@@ -58,6 +59,7 @@ class PictureGrid(anywidget.AnyWidget):
         title, note: lines above the thumbnails; the note is read out when it changes.
         selected: place of the picked thumbnail, -1 for none.
         drop_text: what a place to drop a picture on says; "" shows none. What is dropped goes to `on_drop`.
+        accept: which files the browser offers there; it does not know every suffix as a picture's.
     """
 
     _esm = Path(__file__).with_name("picture_grid.js")
@@ -66,6 +68,7 @@ class PictureGrid(anywidget.AnyWidget):
     note = traitlets.Unicode("").tag(sync=True)
     selected = traitlets.Int(-1).tag(sync=True)
     drop_text = traitlets.Unicode("").tag(sync=True)
+    accept = traitlets.Unicode(",".join(("image/*", *IMAGE_SUFFIXES))).tag(sync=True)
 
     def __init__(self, thumbnails: Thumbnails, **traits: Any) -> None:
         """An empty grid that takes its pictures from `thumbnails`."""

@@ -6,7 +6,9 @@ line too. Names that come from data pass through `escaped`, because plotly reads
 
 import html
 import textwrap
+import unicodedata
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 import numpy as np
 import pandas as pd
@@ -119,7 +121,7 @@ def name_rows(
     names = list(labels)
     roomy = row_px > 30
     texts = [
-        wrapped(name, _NAME_WIDTH) if roomy else escaped(textwrap.shorten(str(name), 30, placeholder=" …"))
+        wrapped(name, _NAME_WIDTH) if roomy else escaped(shortened(name))
         for name in names
     ]
     num_lines = max((text.count("<br>") + 1 for text in texts), default=1)
@@ -165,9 +167,36 @@ def escaped(value: object) -> str:
     return html.escape(str(value), quote=False)
 
 
+def shortened(value: object, width: int = _NAME_WIDTH) -> str:
+    """`value` as text at most `width` letters wide: of a longer one the middle is left out, because names often differ at the end.
+
+    Wide signs (Chinese, Japanese, Korean) count as two letters, marks that are set upon a letter as none.
+    """
+    text = " ".join(str(value).split())
+    if sum(map(_width, text)) <= width:
+        return text
+    room = width - 1
+    head = _cut(text, (room + 1) // 2)
+    tail = _cut(text[::-1], room // 2)[::-1]
+    while tail and _width(tail[0]) == 0:
+        tail = tail[1:]  # a mark whose letter is left out
+    return f"{head.rstrip()}…{tail.lstrip()}"
+
+
 def wrapped(value: object, width: int) -> str:
-    """`value` escaped, in lines of at most `width` characters."""
-    return "<br>".join(escaped(line) for line in textwrap.wrap(str(value), width)) or " "
+    """`value` escaped, in lines of at most `width` letters, of which a wide sign counts as two."""
+    doubled = "".join(sign + "\0" * (_width(sign) - 1) for sign in str(value))
+    return "<br>".join(escaped(line.replace("\0", "")) for line in textwrap.wrap(doubled, width)) or " "
+
+
+def _width(sign: str) -> int:
+    return 0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in "WF" else 1
+
+
+def _cut(text: str, width: int) -> str:
+    """The start of the text, at most `width` letters wide."""
+    widths = accumulate(map(_width, text))
+    return "".join(sign for sign, so_far in zip(text, widths, strict=True) if so_far <= width)
 
 
 def as_sentence(text: str) -> str:

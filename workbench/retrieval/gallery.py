@@ -12,6 +12,7 @@ import faiss
 import numpy as np
 import pandas as pd
 
+from workbench.data.labels import as_label
 from workbench.retrieval.exact_search import FlatRows, Matches, normalise_rows, numpy_method, on_gpu, search_distinct
 from workbench.retrieval.gallery_folder import Stored, check_texts, read_folder, write_folder
 from workbench.retrieval.gallery_history import append_change, check_comment, history_table
@@ -58,7 +59,7 @@ class Gallery:
 
         Args:
             embedding_ND: [N, D] finite numbers, no row all zero, N at least 1; normalised here.
-            labels: N texts; "007" and "7" are two labels.
+            labels: N texts; "007" and "7" are two labels, Unicode forms of one text are one (see `data.labels.as_label`).
             names: N texts to show for the references, such as paths; "" each where None.
             comment: why, for the history.
 
@@ -105,9 +106,10 @@ class Gallery:
             KeyError: the gallery has no such label.
         """
         check_comment(comment)
+        label = as_label(label)
         rows = np.array([row for row, there in enumerate(self._labels) if there == label], dtype=np.int64)
         if not len(rows):
-            near = difflib.get_close_matches(str(label), self.labels, n=1)
+            near = difflib.get_close_matches(label, self.labels, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise KeyError(f"The gallery has no label {label!r} among its {len(self.labels)}.{hint}")
         self._take_out(rows, comment)
@@ -216,7 +218,8 @@ class Gallery:
         if in_memory:
             gallery._take_into_memory()
         codes, distinct = pd.factorize(stored.references["label"])
-        gallery._labels = np.asarray(distinct, dtype=object)[codes].tolist()  # one text a label, not one a row
+        # One text a label, not one a row; galleries from before labels had one Unicode form are brought to it.
+        gallery._labels = np.array([as_label(text) for text in distinct], dtype=object)[codes].tolist()
         gallery._names = stored.references["name"].tolist()
         gallery._references = stored.references["reference"].tolist()
         gallery._next_reference = stored.next_reference
@@ -230,7 +233,7 @@ class Gallery:
         normalised_ND = normalise_rows(embedding_ND, self.dim, "embedding_ND")
         if not len(normalised_ND):
             raise ValueError("embedding_ND holds no reference; give at least one.")
-        labels = check_texts(labels, len(normalised_ND), "label")
+        labels = [as_label(text) for text in check_texts(labels, len(normalised_ND), "label")]
         names = [""] * len(labels) if names is None else check_texts(list(names), len(labels), "name")
         if "" in labels:
             raise ValueError(

@@ -10,6 +10,7 @@ import numpy as np
 
 from workbench.data.catalog import DISTRACTOR_LABEL, JUNK_LABEL, Catalog, open_catalog
 from workbench.data.inputs import Input
+from workbench.data.labels import as_label
 from workbench.data.readers.listing import few
 from workbench.data.same_images import refuse_same_images
 from workbench.models.embedder import Embedder
@@ -137,7 +138,7 @@ def remove_labels(folder: Path, labels: Sequence[str], comment: str = "") -> tup
     Raises:
         ValueError: it has no such label, a label is named twice, or nothing would be left; nothing is changed.
     """
-    if len(set(labels)) < len(labels):
+    if len(set(map(as_label, labels))) < len(labels):
         raise ValueError(f"A label is named twice: {few(sorted(labels))}.")
     with _only_change(folder):
         gallery = Gallery.load(folder)

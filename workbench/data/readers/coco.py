@@ -5,21 +5,26 @@ default the set's own), `detections` ({split: file}: a detector's results as COC
 categories are then read from that split's `annotations`, whose own annotations are left aside), `min_confidence` (0 to 1:
 what the detector gave less is left out) and `domains` ({split: real | synthetic | packshot}, default real).
 
-An image without a box has no row. Boxes of crowds (`iscrowd`) hold several objects and are left out. The group is the
-category's `supercategory`.
+An image without a box has no row. Boxes of crowds (`iscrowd`) hold several objects and are left out; outlines and masks (polygons,
+RLE) are not read. The group is the category's `supercategory`. A category of the supercategory "none" without an annotation is the
+root that Roboflow adds: it is no class and no group, and may be called like a class.
+
+Boxes are of the picture as it is shown, EXIF's orientation applied; where an image's `width` and `height` are those of the stored
+picture, they are turned along (see `box_frames`).
 
 Source: Lin et al., "Microsoft COCO: common objects in context", ECCV 2014; formats at cocodataset.org (format-data,
 format-results): bbox is [x, y, width, height], px, from the upper left corner.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from workbench.data.box_frames import to_shown_frame
 from workbench.data.boxes import BOX_COLUMNS, box_fault
 from workbench.data.card import DOMAINS, Card, card_error, check_keys
 from workbench.data.readers.listing import LayoutError, check_listed, check_paths, check_plain, few, note, text_column
@@ -31,12 +36,14 @@ OPTIONS = ("annotations", "images", "detections", "min_confidence", "domains")
 class Annotation:
     """One box: the image's `file_name`, the category's name and supercategory, four numbers (NaN where there is none).
 
-    `fault` says why the numbers make no box; "" where they do.
+    `size` is the image's width and height as the json has them, px, NaN where it has none. `fault` says why the numbers make no
+    box; "" where they do.
     """
 
     file_name: str
     label: str
     group: str | None
+    size: tuple[float, float]
     box: tuple[float, float, float, float]
     fault: str
 
@@ -70,15 +77,17 @@ def read(root: Path, card: Card) -> pd.DataFrame:
         check_listed(root, [one for one in (name, detections) if one], f"the card {card.path}")
         results = None if detections is None else root / detections
         rows, left_out = read_annotations(root / name, results, options["min_confidence"])
-        for number, row in enumerate(rows, start=1):
-            if row.fault:
-                where = f"{results or root / name}: box {number} ({row.file_name}, {row.label})"
-                raise LayoutError(f"{where}: {row.fault}. Correct or remove it.")
+        names = list(dict.fromkeys(f"{folder}/{row.file_name}" if folder else row.file_name for row in rows))
+        check_plain(names, "the annotations")
+        check_listed(root, names, "the annotations")
+        rows, turned = turn_rows(rows, root / folder, results or root / name)
+        bad = [f"box {n} ({row.file_name}, {row.label}): {row.fault}" for n, row in enumerate(rows, 1) if row.fault]
+        if bad:
+            listed_in = f"{results or root / name}: {len(bad)} of {len(rows)} boxes cannot be used"
+            raise LayoutError(f"{listed_in}: {few(bad, 2)}. Correct or remove them.")
         found += [(split, row) for row in rows]
-        notes += [f"{split}: {note}" for note in left_out]
+        notes += [f"{split}: {note}" for note in [*left_out, *turned]]
     paths = [f"{folder}/{row.file_name}" if folder else row.file_name for _, row in found]
-    check_plain(paths, "the annotations")
-    check_listed(root, list(dict.fromkeys(paths)), "the annotations")
     frame = pd.DataFrame(
         {
             "path": text_column(paths, "file names"),
@@ -92,6 +101,27 @@ def read(root: Path, card: Card) -> pd.DataFrame:
     )
     frame.attrs["notes"] = notes
     return frame
+
+
+def turn_rows(rows: list[Annotation], folder: Path, listed_in: Path) -> tuple[list[Annotation], list[str]]:
+    """The annotations with their boxes in the pictures as they are shown, and notes; see `box_frames.to_shown_frame`.
+
+    Args:
+        rows: from `read_annotations`.
+        folder: where each `file_name` starts from.
+        listed_in: what errors call the json.
+
+    Raises:
+        LayoutError: the boxes are percentages and not px.
+    """
+    box_N4 = np.array([(np.nan,) * 4 if row.fault else row.box for row in rows], dtype=np.float64).reshape(-1, 4)
+    size_N2 = np.array([row.size for row in rows], dtype=np.float64).reshape(-1, 2)
+    shown_N4, faults, notes = to_shown_frame(box_N4, size_N2, [folder / row.file_name for row in rows], listed_in)
+    turned = [
+        row if row.fault else replace(row, box=tuple(box), fault=fault)
+        for row, box, fault in zip(rows, shown_N4.tolist(), faults, strict=True)
+    ]
+    return turned, notes
 
 
 def read_annotations(
@@ -116,17 +146,23 @@ def read_annotations(
     names = {
         key: _entry(one, "file_name", f"{path}: image {key}") for key, one in _by_id(listed, "images", path).items()
     }
+    sizes = {one["id"]: _size(one, f"{path}: image {one['id']}") for one in listed["images"]}
     categories = _by_id(listed, "categories", path)
-    labels = {key: _entry(one, "name", f"{path}: category {key}") for key, one in categories.items()}
+    entries = listed.get("annotations") if results is None else _load(results)
+    source = results or path
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise LayoutError(f"{source}: wanted a list of {'annotations' if results is None else 'detections'}.")
+    used = {entry["category_id"] for entry in entries if _is_key(entry.get("category_id"))}
+    roots = {key for key, one in categories.items() if key not in used and one.get("supercategory") == "none"}
+    labels = {
+        key: _entry(one, "name", f"{path}: category {key}") for key, one in categories.items() if key not in roots
+    }
+    no_groups = {"none", *(categories[key].get("name") for key in roots)}
     for what, texts in (("images have the file_name", names), ("categories have the name", labels)):
         twice = pd.Series(list(texts.values()), dtype=object)
         twice = twice[twice.duplicated()]
         if len(twice):
             raise LayoutError(f"{path}: several {what} {few(list(twice))}; each wants one of its own.")
-    entries = listed.get("annotations") if results is None else _load(results)
-    source = results or path
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise LayoutError(f"{source}: wanted a list of {'annotations' if results is None else 'detections'}.")
     rows: list[Annotation] = []
     num_crowds = num_unsure = 0
     for number, entry in enumerate(entries, start=1):
@@ -142,9 +178,10 @@ def read_annotations(
             num_unsure += 1
         else:
             group = categories[category].get("supercategory")
-            group = group if isinstance(group, str) and group.strip() else None
-            rows.append(Annotation(names[image], labels[category], group, *_box(entry.get("bbox"))))
-    notes = []
+            group = group if isinstance(group, str) and group.strip() and group not in no_groups else None
+            box, fault = _box(entry)
+            rows.append(Annotation(names[image], labels[category], group, sizes[image], box, fault))
+    notes = [] if entries else [f"{source.name} holds no {'annotation' if results is None else 'detection'} at all"]
     if num_crowds:
         notes.append(f"{num_crowds} boxes of crowds are left out")
     if num_unsure:
@@ -221,10 +258,23 @@ def _confidence(entry: dict[str, Any], where: str) -> float:
     return float(value)
 
 
-def _box(bbox: object) -> tuple[tuple[float, float, float, float], str]:
+def _size(image: dict[str, Any], where: str) -> tuple[float, float]:
+    given = [image.get(name) for name in ("width", "height")]
+    if all(one is None or one == 0 for one in given):
+        return np.nan, np.nan
+    if not all(isinstance(one, int | float) and not isinstance(one, bool) and 1 <= one < np.inf for one in given):
+        raise LayoutError(f"{where} has the width and height {given[0]!r} and {given[1]!r}; wanted: px, or none of the two.")
+    return float(given[0]), float(given[1])  # type: ignore[arg-type]
+
+
+def _box(entry: dict[str, Any]) -> tuple[tuple[float, float, float, float], str]:
+    bbox = entry.get("bbox")
     given = bbox if isinstance(bbox, list) and len(bbox) == 4 else [None] * 4
     x, y, width, height = (
         float(one) if isinstance(one, int | float) and not isinstance(one, bool) else np.nan for one in given
     )
     box = x, y, width, height
-    return box, box_fault(np.array(box)) or ("the entry has no bbox of four numbers" if np.isnan(x) else "")
+    lacking = "the entry has no bbox of four numbers" + (
+        ", and its outline or mask is not read" if entry.get("segmentation") else ""
+    )
+    return box, box_fault(np.array(box)) or (lacking if np.isnan(x) else "")

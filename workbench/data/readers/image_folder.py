@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from workbench.data.card import DOMAINS, Card, card_error, check_keys
-from workbench.data.readers.listing import IMAGE_SUFFIXES, LayoutError, check_link, check_paths, few, scan, text_column
+from workbench.data.file_names import IMAGE_SUFFIXES, is_picture
+from workbench.data.readers.listing import LayoutError, check_link, check_paths, few, scan, text_column
 
 # Notes that people keep beside their pictures. Any other unknown file is an error, so that no picture is lost in silence.
 SIDECAR_SUFFIXES = (".txt", ".md", ".json", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".html", ".pdf", ".db")
@@ -47,7 +48,7 @@ def read(root: Path, card: Card) -> pd.DataFrame:
             check_link(base, root)
         prefix = "" if folder == "." else f"{folder}/"
         loose, classes = scan(base, root)
-        pictures = [name for name in loose if name.lower().endswith(IMAGE_SUFFIXES)]
+        pictures = [name for name in loose if is_picture(name)]
         if pictures:
             raise LayoutError(
                 f"{len(pictures)} pictures in {base} are in no class folder: {few(pictures)}. "
@@ -58,7 +59,7 @@ def read(root: Path, card: Card) -> pd.DataFrame:
         for label in classes:
             found = pictures_below(root, f"{prefix}{label}")
             if not found:
-                raise LayoutError(f"The class folder {base / label} has no picture. Fill or remove it.")
+                raise LayoutError(f"The class folder {few([str(base / label)])} has no picture. Fill or remove it.")
             paths += found
             labels += [label] * len(found)
             splits += [split] * len(found)
@@ -106,7 +107,7 @@ def pictures_below(root: Path, class_folder: str) -> list[str]:
         files, below = scan(root / folder, root)
         folders += [f"{folder}/{name}" for name in below]
         for name in files:
-            if name.lower().endswith(IMAGE_SUFFIXES):
+            if is_picture(name):
                 pictures.append(f"{folder}/{name}")
             elif not name.lower().endswith(SIDECAR_SUFFIXES):
                 unknown.append(f"{folder}/{name}")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-_DEBRIS = ("thumbs.db", "desktop.ini")
-
+from workbench.data.file_names import is_clutter
+from workbench.data.labels import as_label, shown
 
 _watching: ContextVar[dict[str, tuple[int, int]] | None] = ContextVar("_watching", default=None)
+_leaving_out: ContextVar[set[str] | None] = ContextVar("_leaving_out", default=None)
 
 
 class LayoutError(ValueError):
@@ -28,6 +28,17 @@ def watched() -> Iterator[dict[str, tuple[int, int]]]:
         yield places
     finally:
         _watching.reset(token)
+
+
+@contextmanager
+def left_out() -> Iterator[set[str]]:
+    """The paths that `scan` leaves out as clutter (see `file_names.is_clutter`) in the block; filled as the block goes on."""
+    paths: set[str] = set()
+    token = _leaving_out.set(paths)
+    try:
+        yield paths
+    finally:
+        _leaving_out.reset(token)
 
 
 def note(path: Path) -> None:
@@ -49,7 +60,7 @@ def state_of(name: str) -> tuple[int, int]:
 def scan(folder: Path, root: Path) -> tuple[list[str], list[str]]:
     """The names of the files and of the folders in `folder`, each sorted.
 
-    Hidden entries, `Thumbs.db` and `desktop.ini` are left out. Links are followed as long as they stay inside `root`.
+    Clutter is left out (see `file_names.is_clutter`; `left_out` tells it). Links are followed as long as they stay inside `root`.
 
     Raises:
         LayoutError: the folder cannot be read; a link is broken, leads out of `root`, or back to a folder above it.
@@ -60,7 +71,9 @@ def scan(folder: Path, root: Path) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.startswith(".") or entry.name.lower() in _DEBRIS:
+                if is_clutter(entry.name):
+                    if (clutter := _leaving_out.get()) is not None:
+                        clutter.add(entry.path)
                     continue
                 if entry.is_symlink():
                     check_link(Path(entry.path), root)
@@ -119,9 +132,16 @@ def check_listed(root: Path, paths: Sequence[str], listed_in: str) -> None:
     """Returns nothing when every listed file is there. Folders are listed once each: no look at single files.
 
     Raises:
-        LayoutError: a path leaves `root`, by itself or through a link; files are missing (the first few are named).
+        LayoutError: a path leaves `root`, by itself or through a link, or leads to clutter (see `file_names.is_clutter`); files
+            are missing (the first few are named).
     """
     check_paths(paths)
+    clutter = [path for path in paths if any(is_clutter(part) for part in path.split("/") if part != ".")]
+    if clutter:
+        raise LayoutError(
+            f"{len(clutter)} of {len(paths)} files listed in {listed_in} are hidden, or thumbnails and the like that systems and "
+            f"photo programs make: {few(clutter)}. Take them out of the list, or rename them."
+        )
     there: set[str] = set()
     parents = sorted({path.rpartition("/")[0] for path in paths})
     above = {
@@ -141,7 +161,7 @@ def check_listed(root: Path, paths: Sequence[str], listed_in: str) -> None:
     if missing:
         raise LayoutError(
             f"{len(missing)} of {len(paths)} files listed in {listed_in} are not in {root}: {few(missing)}. "
-            "Complete the download."
+            + _advice(root, missing[0])
         )
 
 
@@ -161,7 +181,23 @@ def text_column(values: Sequence[str], what: str) -> pd.Series:
 def few(names: Sequence[str], limit: int = 5) -> str:
     """The first few names in one line, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(map(str, names[:limit])) + more
+    return ", ".join(shown(names[:limit])) + more
+
+
+def _advice(root: Path, missing: str) -> str:
+    """What to do about a listed file that is not there: its name may be there in another Unicode form."""
+    there: list[str] = [""]
+    for part in missing.split("/"):
+        there = [
+            f"{folder}{name}/"
+            for folder in there
+            if (root / folder).is_dir()
+            for name in os.listdir(root / folder)
+            if as_label(name) == as_label(part)
+        ]
+    if there:
+        return f"It is there in another Unicode form, {ascii(there[0][:-1])}, listed as {ascii(missing)}: write it as it is there."
+    return "Complete the download."
 
 
 def _is_unicode(text: str) -> bool:

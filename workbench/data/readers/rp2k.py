@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from workbench.data.card import Card, card_options
+from workbench.data.labels import as_label
 from workbench.data.readers import image_folder
 
 _FOLDERS = {"train": "all/train", "test": "all/test"}
@@ -32,9 +33,9 @@ def read(root: Path, card: Card) -> pd.DataFrame:
         LayoutError: see `image_folder.read`.
         CardError: an unknown option, or `others` is not a list.
     """
-    names = [str(name).lower() for name in card_options(card, {"others": []})["others"]]
+    names = [as_label(str(name)).lower() for name in card_options(card, {"others": []})["others"]]
     frame = image_folder.read(root, _as_folders(card))
-    others = frame["label"].str.lower().isin(names)
+    others = frame["label"].map(as_label).str.lower().isin(names)
     frame["split"] = frame["split"].mask(others, "others_" + frame["split"])
     if names and not others.any():
         frame.attrs["notes"] = [

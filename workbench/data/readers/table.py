@@ -3,8 +3,9 @@
 Option of the card: `table`, the file in the set's folder (`.csv`, `.tsv`, `.parquet`), and `separator`, the sign between the
 fields of a text file where it is another than a comma (in `.tsv` files a tab). Columns: `path` (from the set's folder),
 `label` and `split`; where there are any, `camera` (whole numbers), `group`, `domain` (real, synthetic or packshot; blank is
-real) and `x`, `y`, `width`, `height` (a box, px of the upright picture; all four blank is the whole picture). Other columns
-are not looked at.
+real) and `x`, `y`, `width`, `height` (a box, px of the upright picture; all four blank is the whole picture), with them
+`image_width` and `image_height` (px; see `box_frames`: a box of the picture as stored is turned along). Other columns are not
+looked at.
 """
 
 from pathlib import Path
@@ -12,13 +13,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from workbench.data.box_frames import to_shown_frame
 from workbench.data.boxes import BOX_COLUMNS, Box
 from workbench.data.card import Card, card_error, check_keys
 from workbench.data.readers.listing import LayoutError, check_listed, check_paths, check_plain, few, text_column
-from workbench.data.tables import TABLE_SUFFIXES, box_numbers, need_columns, numbers, open_table, texts
+from workbench.data.tables import (
+    SIZE_COLUMNS,
+    TABLE_SUFFIXES,
+    box_numbers,
+    need_columns,
+    numbers,
+    open_table,
+    size_numbers,
+    texts,
+)
 
 REQUIRED = ("path", "label", "split")
-OPTIONAL = ("camera", "group", "domain", *Box._fields)
+OPTIONAL = ("camera", "group", "domain", *Box._fields, *SIZE_COLUMNS)
 
 
 def find_fault(root: Path, card: Card) -> str | None:
@@ -55,10 +66,17 @@ def read(root: Path, card: Card) -> pd.DataFrame:
     for column, default in (("group", None), ("domain", "real")):
         values = texts(table[column], path, f"{column}s") if column in table else [None] * len(table)
         found[column] = pd.Series([value or default for value in values], index=table.index, dtype="str")
-    box_N4 = box_numbers(table, path)
+    box_N4, notes = box_numbers(table, path), []
     if box_N4 is not None:
+        files = [root / name for name in found["path"]]
+        box_N4, faults, notes = to_shown_frame(box_N4, size_numbers(table, path), files, path)
+        bad = [f"row {row + 1} ({found['path'].iloc[row]}): {fault}" for row, fault in enumerate(faults) if fault]
+        if bad:
+            raise LayoutError(f"{path}: {len(bad)} boxes cannot be used: {few(bad, 2)}. Correct or remove them.")
         found |= {column: pd.Series(box_N4[:, place]) for place, column in enumerate(BOX_COLUMNS)}
-    return pd.DataFrame(found)
+    frame = pd.DataFrame(found)
+    frame.attrs["notes"] = notes
+    return frame
 
 
 def _options(card: Card) -> tuple[str, str]:
