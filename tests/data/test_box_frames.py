@@ -115,14 +115,18 @@ def test_where_the_size_cannot_tell_the_other_pictures_do(tmp_path: Path, orient
     assert "boxes are taken to be of them as shown" in alone.notes[0]
     other = ("other.png", 8, (20, 30), Box(*SHOWN[8]))
     card = coco_set(tmp_path / "4", [("open.png", orientation, (30, 20), STORED), stored, other])
-    with pytest.raises(LayoutError, match=rf"box 1 \(open.png, tin\): EXIF turns .*orientation {orientation}.*cannot be told"):
+    with pytest.raises(
+        LayoutError, match=rf"box 1 \(open.png, tin\): EXIF turns .*orientation {orientation}.*cannot be told"
+    ):
         open_catalog(card, tmp_path / "4")
 
 
 def test_a_picture_of_another_size_is_refused(tmp_path: Path) -> None:
     """Boxes of pictures that were made smaller afterwards would be cut from another place."""
     card = coco_set(tmp_path, [("a.png", 1, (30, 20), STORED), ("b.png", 1, (300, 200), STORED)])
-    with pytest.raises(LayoutError, match=r"1 of 2 boxes .* box 2 \(b.png, tin\): .* said to be 300 x 200 px and is 30 x 20 px"):
+    with pytest.raises(
+        LayoutError, match=r"1 of 2 boxes .* box 2 \(b.png, tin\): .* said to be 300 x 200 px and is 30 x 20 px"
+    ):
         open_catalog(card, tmp_path)
     inputs, _ = gather_inputs([str(tmp_path / "shelf" / "boxes.json")])
     assert [bool(one.fault) for one in inputs] == [False, True]
@@ -138,7 +142,7 @@ def test_without_a_size_boxes_are_of_the_picture_as_shown(tmp_path: Path, stated
 @pytest.mark.parametrize("stated", [{"width": "30", "height": "20"}, {"width": 30}, {"width": -1, "height": 4}])
 def test_a_size_that_is_none_is_refused(tmp_path: Path, stated: dict[str, Any]) -> None:
     card = coco_set(tmp_path, [("a.png", 1, (30, 20), STORED)], images=[{"id": 0, "file_name": "a.png", **stated}])
-    with pytest.raises(LayoutError, match="image 0 has the width and height .* wanted: px, or none of the two"):
+    with pytest.raises(LayoutError, match=r"image 0 has the width and height .* wanted: px, or none of the two"):
         open_catalog(card, tmp_path)
 
 
@@ -148,7 +152,9 @@ def test_a_picture_that_cannot_be_read_is_left_to_the_decoding(tmp_path: Path) -
     assert open_catalog(card, tmp_path).pictures()[0].box == STORED
 
 
-def table_set(folder: Path, rows: list[str], header: str = "path,label,split,x,y,width,height,image_width,image_height") -> str:
+def table_set(
+    folder: Path, rows: list[str], header: str = "path,label,split,x,y,width,height,image_width,image_height"
+) -> str:
     save(folder / "goods" / "a.png", 6)
     (folder / "goods" / "rows.csv").write_text("\n".join([header, *rows, ""]))
     card = folder / "goods.md"
@@ -183,7 +189,9 @@ def test_sizes_of_a_table_are_checked(tmp_path: Path, rows: list[str], words: st
     with pytest.raises(LayoutError, match=words):
         open_catalog(table_set(tmp_path, rows), tmp_path)
     with pytest.raises(LayoutError, match="has no column 'image_height'"):
-        open_catalog(table_set(tmp_path, ["a.png,x,t,4,3,10,5,30"], "path,label,split,x,y,width,height,image_width"), tmp_path)
+        open_catalog(
+            table_set(tmp_path, ["a.png,x,t,4,3,10,5,30"], "path,label,split,x,y,width,height,image_width"), tmp_path
+        )
 
 
 SHARES = "one pixel at most; wanted are px, and these seem to be shares of the picture's sides, 0 to 1: multiply x and width by"
@@ -192,12 +200,16 @@ SHARES = "one pixel at most; wanted are px, and these seem to be shares of the p
 def test_shares_of_the_sides_are_never_cut_as_pixels(tmp_path: Path) -> None:
     header = "path,label,split,x,y,width,height"
     rows = ["a.png,x,t,0.5,0.5,0.25,0.4", "a.png,y,t,0,0,1,1", "a.png,z,t,0.1,0.2,1.0000001,0.3"]
-    with pytest.raises(LayoutError, match=rf"3 of 3 boxes of 'goods' cannot be used: row 1 \(a.png\): the box is 0.25 x 0.4, {SHARES}"):
+    with pytest.raises(
+        LayoutError, match=rf"3 of 3 boxes of 'goods' cannot be used: row 1 \(a.png\): the box is 0.25 x 0.4, {SHARES}"
+    ):
         open_catalog(table_set(tmp_path, rows, header), tmp_path)
     inputs, _ = gather_inputs([str(tmp_path / "goods" / "rows.csv")])
     assert all(SHARES in one.fault for one in inputs)
     shares = [("a.png", 1, (30, 20), Box(0.1, 0.2, 0.3, 0.4))]
-    with pytest.raises(LayoutError, match=rf"1 of 1 boxes cannot be used: box 1 \(a.png, tin\): the box is 0.3 x 0.4, {SHARES}"):
+    with pytest.raises(
+        LayoutError, match=rf"1 of 1 boxes cannot be used: box 1 \(a.png, tin\): the box is 0.3 x 0.4, {SHARES}"
+    ):
         open_catalog(coco_set(tmp_path, shares), tmp_path)
     inputs, _ = gather_inputs([str(tmp_path / "shelf" / "boxes.json")])
     assert all(SHARES in one.fault for one in inputs)
@@ -214,7 +226,9 @@ def test_percentages_are_refused_where_the_pictures_are_known_to_be_large(tmp_pa
         paths = [tmp_path / "none.jpg"] * len(box_N4)
         return to_shown_frame(box_N4, np.full((len(box_N4), 2), side), paths, Path("boxes.json"))[0]
 
-    with pytest.raises(LayoutError, match=r"boxes.json: all 20 boxes lie in the first 100 x 100 of pictures of at least 400 px"):
+    with pytest.raises(
+        LayoutError, match=r"boxes.json: all 20 boxes lie in the first 100 x 100 of pictures of at least 400 px"
+    ):
         turn(percentages(20), 400)
     for box_N4, side in (
         (percentages(19), 400),  # too few to be sure

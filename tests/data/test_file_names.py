@@ -16,11 +16,41 @@ from workbench.data.inputs import gather_inputs
 from workbench.data.readers.listing import LayoutError
 
 CLUTTER = [
-    *("._name.jpg", ".DS_Store", ".thumbnails", ".@__thumb", ".ipynb_checkpoints", ".hidden.png", ".git", ".picasaoriginals"),
-    *("Thumbs.db", "thumbs.db", "ehthumbs.db", "desktop.ini", "Desktop.ini", "$RECYCLE.BIN", "System Volume Information"),
+    *(
+        "._name.jpg",
+        ".DS_Store",
+        ".thumbnails",
+        ".@__thumb",
+        ".ipynb_checkpoints",
+        ".hidden.png",
+        ".git",
+        ".picasaoriginals",
+    ),
+    *(
+        "Thumbs.db",
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "Desktop.ini",
+        "$RECYCLE.BIN",
+        "System Volume Information",
+    ),
     *("@eaDir", "@eadir", "#recycle", "#snapshot", "@Recycle", "__MACOSX", "Icon\r", "Picasa.ini", "lost+found"),
 ]
-OWN = ["eaDir", "thumbs", "thumbnails", "recycle", "macosx", "MACOSX_1", "a.jpg", "@home", "#1 cola", "icon.png", "~tilde", "-1"]
+OWN = [
+    "eaDir",
+    "thumbs",
+    "thumbnails",
+    "recycle",
+    "macosx",
+    "MACOSX_1",
+    "a.jpg",
+    "@home",
+    "#1 cola",
+    "icon.png",
+    "~tilde",
+    "-1",
+]
 # How a picture of each suffix is written: with Pillow's name of its format.
 FORMATS = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
@@ -66,7 +96,14 @@ def test_clutter_is_counted_in_words() -> None:
     )
 
 
-THUMBS = ["a/@eaDir/1.jpg/SYNOPHOTO_THUMB_XL.jpg", "a/.thumbnails/1.jpg", "a/._1.jpg", "a/Thumbs.db", "__MACOSX/a/._1.jpg", "@eaDir/x.jpg"]
+THUMBS = [
+    "a/@eaDir/1.jpg/SYNOPHOTO_THUMB_XL.jpg",
+    "a/.thumbnails/1.jpg",
+    "a/._1.jpg",
+    "a/Thumbs.db",
+    "__MACOSX/a/._1.jpg",
+    "@eaDir/x.jpg",
+]
 SAID = (
     "6 files or folders that are hidden or that systems and photo programs make are left out: 2 x @eaDir, ._*, .thumbnails, "
     "Thumbs.db, __MACOSX"
@@ -85,7 +122,9 @@ def test_thumbnails_in_class_folders_are_left_out_and_counted(tmp_path: Path) ->
 
 
 def test_a_draft_leaves_them_out_and_says_so(tmp_path: Path) -> None:
-    root = touch(tmp_path / "set", "train/a/1.jpg", "query/a/2.jpg", "@eaDir/3.jpg", "#recycle/old/4.jpg", "train/a/@eaDir/5.jpg")
+    root = touch(
+        tmp_path / "set", "train/a/1.jpg", "query/a/2.jpg", "@eaDir/3.jpg", "#recycle/old/4.jpg", "train/a/@eaDir/5.jpg"
+    )
     assert guess_options(root) == {"split_folders": {"train": "train", "query": "query"}}
     card, *_ = draft_folder(root, tmp_path / "mine.md")
     assert "train: {images: 1, labels: 1}" in card.read_text()
@@ -109,7 +148,9 @@ def test_a_list_of_thumbnails_is_refused(tmp_path: Path, listed: str) -> None:
     root = touch(tmp_path / "set", "1.jpg", listed)
     (root / "rows.csv").write_text(f"path,label,split\n1.jpg,x,t\n{listed},x,t\n")
     card = card_of(tmp_path, "table", "options: {table: rows.csv}")
-    with pytest.raises(LayoutError, match=f"1 of 2 files listed in rows.csv are hidden, or thumbnails .*: {listed}. Take them"):
+    with pytest.raises(
+        LayoutError, match=f"1 of 2 files listed in rows.csv are hidden, or thumbnails .*: {listed}. Take them"
+    ):
         open_catalog(card, root)
 
 
@@ -133,7 +174,9 @@ def test_a_picture_of_each_suffix_comes_in_by_every_way(tmp_path: Path) -> None:
     names = sorted(pixels)
     for name, picture_HWC in pixels.items():
         assert is_picture(name)
-        assert np.abs(picture_HWC[8, 12].astype(int) - (0, 128, 255)).max() <= 6, f"{name}: lossy kinds move a level or two"
+        assert np.abs(picture_HWC[8, 12].astype(int) - (0, 128, 255)).max() <= 6, (
+            f"{name}: lossy kinds move a level or two"
+        )
     rows = "".join(f"{name},blue,t\n" for name in names)
     (root / "rows.csv").write_text(f"path,label,split\n{rows}")
     content = {
@@ -156,7 +199,11 @@ def test_a_picture_of_each_suffix_comes_in_by_every_way(tmp_path: Path) -> None:
     assert notes == []
     card, *_ = draft_folder(root, tmp_path / "drafted.md")
     assert len(open_catalog(str(card), root)) == len(names)
-    kinds = {one["includes"]: one["encodingFormat"] for one in croissant(ways["folders"])["distribution"] if "includes" in one}
+    kinds = {
+        one["includes"]: one["encodingFormat"]
+        for one in croissant(ways["folders"])["distribution"]
+        if "includes" in one
+    }
     assert kinds["**/*.JFIF"] == kinds["**/*.jpe"] == "image/jpeg"
     assert kinds["**/*.jp2"] == "image/jp2"
     assert "application/octet-stream" not in kinds.values()

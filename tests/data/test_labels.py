@@ -97,7 +97,13 @@ def test_canonically_equal_texts_are_one_label_and_no_others_are(text: str) -> N
 
 def test_labels_that_look_alike() -> None:
     labels = ["cola", "Cola", "Tee", "Tee ", "ｍilk", "milk", "water", "a  b", "a b", "STRASSE", "straße", "cola"]
-    assert look_alikes(labels) == [["Cola", "cola"], ["STRASSE", "straße"], ["Tee", "Tee "], ["a  b", "a b"], ["milk", "ｍilk"]]
+    assert look_alikes(labels) == [
+        ["Cola", "cola"],
+        ["STRASSE", "straße"],
+        ["Tee", "Tee "],
+        ["a  b", "a b"],
+        ["milk", "ｍilk"],
+    ]
     assert look_alikes(["a", "b", "a-b", "ab"]) == []
 
 
@@ -105,4 +111,4 @@ def test_messages_quote_what_would_mislead() -> None:
     assert few(["plain", "with blanks", "Ü/ø.jpg"]) == "plain, with blanks, Ü/ø.jpg"
     assert few(["Tee ", "Tee", " x", "", "a\u00a0b", "tab\t"]) == r"'Tee ', Tee, ' x', '', 'a\xa0b' and 1 more"
     assert few([COMPOSED, DECOMPOSED, "Tee"]) == r"'Caf\xe9', 'Cafe\u0301', Tee"
-    assert few([DECOMPOSED, DECOMPOSED, 7]) == f"{DECOMPOSED}, {DECOMPOSED}, 7"
+    assert few([DECOMPOSED, DECOMPOSED, "7"]) == f"{DECOMPOSED}, {DECOMPOSED}, 7"

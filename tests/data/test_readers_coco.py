@@ -125,9 +125,18 @@ def entry(**changed: Any) -> list[dict[str, Any]]:
         (coco(annotations=[*ANNOTATIONS, {**ANNOTATIONS[0], "id": 4}]), "more than once: photos/día/right.png"),
         (coco(annotations=[*ANNOTATIONS, {**ANNOTATIONS[0], "category_id": 1}]), "more than once"),
         (coco(annotations=[7]), "wanted a list of annotations"),
-        (coco(annotations=[]), r"holds no image of 'shelf' \(train: boxes.json holds no annotation at all; train: 2 of 2 images have"),
-        (coco(annotations=ANNOTATIONS[2:]), r"holds no image of 'shelf' \(train: 1 boxes of crowds are left out; train: 2 of 2"),
-        (coco(annotations=entry(bbox=[], segmentation={"counts": "0"})), "2 .*four numbers, and its outline or mask is not read"),
+        (
+            coco(annotations=[]),
+            r"holds no image of 'shelf' \(train: boxes.json holds no annotation at all; train: 2 of 2 images have",
+        ),
+        (
+            coco(annotations=ANNOTATIONS[2:]),
+            r"holds no image of 'shelf' \(train: 1 boxes of crowds are left out; train: 2 of 2",
+        ),
+        (
+            coco(annotations=entry(bbox=[], segmentation={"counts": "0"})),
+            "2 .*four numbers, and its outline or mask is not read",
+        ),
         (coco(categories=[*CATEGORIES, {"id": 1, "name": "x"}]), "ids of categories are there more than once: 1"),
         (coco(categories=[*CATEGORIES, {"id": 2, "name": "Käse"}]), "several categories have the name Käse"),
         (coco(categories=[{"id": 1, "name": 123}, CATEGORIES[1]]), "category 1 has the name 123; .*Leading zeros"),
@@ -155,7 +164,10 @@ def test_what_is_wrong_is_named(tmp_path: Path, content: Any, words: str) -> Non
 def roboflow(root: str, *annotations: dict[str, Any]) -> dict[str, Any]:
     """What Roboflow exports: a category for the project, which is the supercategory of all others and has no box."""
     classes = [{"id": 1, "name": "cola", "supercategory": root}, {"id": 2, "name": "tea", "supercategory": root}]
-    boxes = [{"image_id": 7, "category_id": 1, "bbox": [5, 4, 10, 8]}, {"image_id": 10, "category_id": 2, "bbox": [5, 4, 9, 8]}]
+    boxes = [
+        {"image_id": 7, "category_id": 1, "bbox": [5, 4, 10, 8]},
+        {"image_id": 10, "category_id": 2, "bbox": [5, 4, 9, 8]},
+    ]
     categories = [{"id": 0, "name": root, "supercategory": "none"}, *classes]
     return coco(categories=categories, annotations=[*boxes, *annotations])
 
@@ -178,7 +190,9 @@ def test_a_root_that_has_boxes_is_a_class(tmp_path: Path) -> None:
 
 def test_a_json_without_a_box_says_why_nothing_can_be_recognised(tmp_path: Path) -> None:
     write_set(tmp_path, {"boxes.json": coco(annotations=ANNOTATIONS[2:])})
-    with pytest.raises(ValueError, match=r"boxes.json holds no picture \(1 boxes of crowds are left out; 2 of 2 images have no box"):
+    with pytest.raises(
+        ValueError, match=r"boxes.json holds no picture \(1 boxes of crowds are left out; 2 of 2 images have no box"
+    ):
         gather_inputs([str(tmp_path / "shelf" / "boxes.json")])
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from workbench.data.card import CardError
 from workbench.data.catalog import Catalog, open_catalog
+from workbench.data.file_names import IMAGE_SUFFIXES
 from workbench.data.readers.listing import LayoutError
 
 
@@ -117,6 +118,13 @@ def test_group_is_the_part_that_the_card_names(tmp_path: Path, group: str, expec
     assert [None if frame["group"].isna()[row] else frame["group"][row] for row in range(2)] == expected
 
 
+def test_pictures_of_every_kind_that_is_read_are_taken(tmp_path: Path) -> None:
+    names = [f"query/000{number}_c1s1_1_0{suffix.upper()}" for number, suffix in enumerate(IMAGE_SUFFIXES, 1)]
+    catalog = open_market(tmp_path, names)
+    assert sorted(catalog.frame["path"]) == sorted(names)
+    assert len(set(catalog.labels)) == len(IMAGE_SUFFIXES)
+
+
 def test_splits_that_are_not_there_are_reported(tmp_path: Path) -> None:
     catalog = open_market(tmp_path, ["query/0001_c1s1_1_0.jpg"], "splits: {train: null, query: null, gallery: null}")
     assert catalog.missing_splits == {"people": ["train", "gallery"]}
@@ -128,7 +136,7 @@ def test_splits_that_are_not_there_are_reported(tmp_path: Path) -> None:
         "person.jpg",
         "-2_c1s1_000401_03.jpg",
         "0001_s1c1_1_0.jpg",
-        "0001_c1s1_1_0.gif",
+        "0001_c1s1_1_0.heic",
         "a0001_c1s1_1_0.jpg",
         "x.txt",
         "0001_c1234567890_1.jpg",

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from workbench.data.catalog import Catalog
 from workbench.data.images import ImageError, decode_with_size, image_bytes, say_box
+from workbench.data.labels import shown
 
 STANDARD_PX = 128
 """Shorter side at which pictures are measured, so that large and small photographs are comparable. A blur that cannot
@@ -209,7 +210,7 @@ def find_exact_duplicates(catalog: Catalog, measures: pd.DataFrame) -> pd.DataFr
     groups = []
     for (sha256, _), group in table[table.duplicated(["sha256", "box"], keep=False)].groupby(["sha256", "box"]):
         splits, labels = sorted(set(group["split"])), sorted(set(group["label"]))
-        listed = ", ".join(splits), ", ".join(labels)
+        listed = ", ".join(shown(splits)), ", ".join(shown(labels))
         groups.append((sha256, len(group), *listed, len(splits) > 1, len(labels) == 1, list(group["path"])))
     columns = ["sha256", "num_images", "splits", "labels", "across_splits", "same_label", "paths"]
     found = pd.DataFrame(groups, columns=columns).astype({"across_splits": bool, "same_label": bool})

@@ -39,12 +39,12 @@ def to_shown_frame(
     Raises:
         LayoutError: the boxes are percentages of the sides and not px (see `MIN_PERCENT_BOXES`).
     """
-    checked = np.flatnonzero(~np.isnan(box_N4).any(axis=1) & ~np.isnan(size_N2).any(axis=1))
+    checked = np.flatnonzero(~np.isnan(box_N4).any(axis=1) & ~np.isnan(size_N2).any(axis=1)).tolist()
     _check_percentages(box_N4[checked], size_N2[checked], listed_in)
     files = list(dict.fromkeys(paths[row] for row in checked))
     with ThreadPoolExecutor(8, thread_name_prefix="header") as pool:
         stored_of = dict(zip(files, pool.map(_header, files), strict=True))
-    kinds = {row: _kind(stored, size_N2[row]) for row in checked.tolist() if (stored := stored_of[paths[row]])}
+    kinds = {row: _kind(stored, size_N2[row]) for row in checked if (stored := stored_of[paths[row]])}
     told = {kind for kind in kinds.values() if kind in ("stored", "shown")}
     shown_N4, fault_N = box_N4.copy(), [""] * len(box_N4)
     num_turned: dict[str, set[Path]] = {"stored": set(), "either": set()}

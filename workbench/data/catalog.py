@@ -33,9 +33,9 @@ class Catalog:
 
     Attributes:
         frame: one row an image, index 0 to N-1, columns `path` (relative to its source's root, parts joined by `/`),
-            `label` (SKU or identity, text in Unicode's composed form, see `labels.as_label`), `split`, `camera` (Int64, missing where there is none), `group` (coarse
-            class or encounter, missing where there is none), `domain` (real, synthetic, packshot), `source` (the
-            card's name), and `box_x`, `box_y`, `box_width`, `box_height` (float64, px of the upright picture, the card's
+            `label` (SKU or identity, text, see `labels.as_label`), `split`, `camera` (Int64, missing where there is none),
+            `group` (coarse class or encounter, missing where there is none), `domain` (real, synthetic, packshot), `source`
+            (the card's name), and `box_x`, `box_y`, `box_width`, `box_height` (float64, px of the upright picture, the card's
             margin included; all four missing where the row is the whole picture). A file has as many rows as boxes.
         roots: the folder of each source, absolute.
         cards: the card of each source.
@@ -94,7 +94,8 @@ class Catalog:
         for name, wanted in (("split", split), ("domain", domain), ("label", label)):
             if wanted is None:
                 continue
-            values = [as_label(value) for value in ([wanted] if isinstance(wanted, str) else wanted)]
+            values = [wanted] if isinstance(wanted, str) else list(wanted)
+            values = list(map(as_label, values)) if name == "label" else values
             for value in values:
                 if not (self.frame[name] == value).any():
                     raise ValueError(self._unknown(name, str(value)))
@@ -265,7 +266,7 @@ def _read_rows(card: Card, root: Path) -> tuple[pd.DataFrame, list[str]]:
     if frame.empty:
         why = f" ({'; '.join(notes)})" if notes else ""
         raise LayoutError(f"{root} holds no image of {card.name!r}{why}. Layout wanted:\n{card.layout}")
-    for name in ("label", "group", "split"):
+    for name in ("label", "group"):
         frame[name], joined = join_forms(frame[name])
         notes += joined
     unboxed = {name: np.nan for name in BOX_COLUMNS if name not in frame.columns}

@@ -63,7 +63,10 @@ def draft_card(catalog: Catalog, measures: pd.DataFrame | None = None) -> str:
     protocol = card.protocol or _propose_protocol(card, catalog)
     fields |= {"protocol": protocol} if protocol else {}
     fields |= {"licence": card.licence, "citation": card.citation or f"{QUESTION} whom to cite?", "source": card.source}
-    found = [*(note.removeprefix(f"{card.name}: ") for note in catalog.notes), *_find_issues(catalog, measures, protocol)]
+    found = [
+        *(note.removeprefix(f"{card.name}: ") for note in catalog.notes),
+        *_find_issues(catalog, measures, protocol),
+    ]
     issues = list(dict.fromkeys([*card.known_issues, *found]))
     layout = "\n".join(f"  {line}" for line in card.layout.splitlines())
     front = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)

@@ -21,9 +21,24 @@ taken for a picture; what it holds is judged from its content."""
 IMAGE_SUFFIXES = tuple(IMAGE_TYPES)
 
 _CLUTTER = {
-    *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "system volume information"),  # Windows
+    *(
+        "thumbs.db",
+        "ehthumbs.db",
+        "ehthumbs_vista.db",
+        "desktop.ini",
+        "$recycle.bin",
+        "system volume information",
+    ),  # Windows
     *("__macosx", "icon\r"),  # macOS; its ._* and .DS_Store are hidden
-    *("@eadir", "#recycle", "#snapshot", "@tmp", "@recycle", "@recently-snapshot", "lost+found"),  # Synology, QNAP, ext4
+    *(
+        "@eadir",
+        "#recycle",
+        "#snapshot",
+        "@tmp",
+        "@recycle",
+        "@recently-snapshot",
+        "lost+found",
+    ),  # Synology, QNAP, ext4
     *("picasa.ini", "zbthumbnail.info", "pspbrwse.jbf"),  # Picasa, Zoner, Paint Shop Pro
 }
 

@@ -46,10 +46,11 @@ def gather_inputs(
 ) -> tuple[list[Input], list[str]]:
     """The inputs that the texts name, in their order, and notes about what was left out, one line each.
 
-    A text is the path of a picture; of a folder, which is walked, its files sorted by path, clutter (hidden files, thumbnails and
-    the like, see `file_names.is_clutter`) and those without a picture's suffix left out; of a table (`.csv`, `.tsv`, `.parquet`: a row a picture or a box, see `read_table`); of COCO
-    annotations (`.json`: an annotation a box, see `readers.coco`); of a card (`.md`: its boxes, with its margin); or, where
-    nothing lies at that path, the name of a data card, or several joined with `+`. What is named twice is there twice.
+    A text is the path of a picture; of a folder, which is walked, its files sorted by path, clutter (see
+    `file_names.is_clutter`) and those without a picture's suffix left out; of a table (`.csv`, `.tsv`, `.parquet`: a row a
+    picture or a box, see `read_table`); of COCO annotations (`.json`: an annotation a box, see `readers.coco`); of a card
+    (`.md`: its boxes, with its margin); or, where nothing lies at that path, the name of a data card, or several joined with
+    `+`. What is named twice is there twice.
 
     Args:
         given: texts as above.
@@ -78,7 +79,11 @@ def gather_inputs(
         else:
             found = _read_catalog(text, data_root, split, domain, notes)
         if not found:
-            why = f" ({'; '.join(note.removeprefix(f'{text}: ') for note in notes[num_said:])})" if notes[num_said:] else ""
+            why = (
+                f" ({'; '.join(note.removeprefix(f'{text}: ') for note in notes[num_said:])})"
+                if notes[num_said:]
+                else ""
+            )
             raise ValueError(f"{text} holds no picture{why}; give a folder or a table that holds at least one.")
         inputs += found
     return inputs, notes
@@ -107,7 +112,8 @@ def read_table(path: Path, images_root: str | Path | None = None) -> tuple[list[
     labels = texts(table["label"], path, "labels") if "label" in table else [None] * len(table)
     labels = [None if label is None else as_label(label) for label in labels]
     names = [name if isinstance(name, str) else "" for name in table["path"]]
-    faults, notes = [""] * len(table), []
+    faults = [""] * len(table)
+    notes: list[str] = []
     if box_N4 is not None:
         box_N4, faults, notes = to_shown_frame(box_N4, size_numbers(table, path), [root / name for name in names], path)
     inputs = []

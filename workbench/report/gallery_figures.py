@@ -1,6 +1,5 @@
 """Figures of a gallery: which index pays, how many references are enough, what an added product broke."""
 
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -156,9 +155,7 @@ def what_broke(by_label: pd.DataFrame, subtitle: str = "", max_labels: int = 25)
     changed = by_label[(by_label["broke"] > 0) | (by_label["mended"] > 0)]
     shown = changed.head(max_labels)
     rows = np.arange(1, len(shown) + 1)
-    takers = [
-        "" if pd.isna(taker) else f"to {escaped(shortened(taker))}" for taker in shown["most_taken_by"]
-    ]
+    takers = ["" if pd.isna(taker) else f"to {escaped(shortened(taker))}" for taker in shown["most_taken_by"]]
     figure = go.Figure()
     for name, counts, sign, colour, shape, texts in (
         ("right, now wrong (most went to ...)", shown["broke"], -1, OKABE_ITO[1], "/", takers),

@@ -120,10 +120,7 @@ def name_rows(
     """Rows 1, 2, ... from the top with their labels; positions are numbers, so that "007" is not read as 7."""
     names = list(labels)
     roomy = row_px > 30
-    texts = [
-        wrapped(name, _NAME_WIDTH) if roomy else escaped(shortened(name))
-        for name in names
-    ]
+    texts = [wrapped(name, _NAME_WIDTH) if roomy else escaped(shortened(name)) for name in names]
     num_lines = max((text.count("<br>") + 1 for text in texts), default=1)
     finish(figure, title, notes, 150 + max(row_px, _LINE_PX * num_lines + 12) * len(names))
     figure.update_layout(legend={"xref": "paper", "yref": "paper", "y": 1, "yanchor": "bottom"})

@@ -263,7 +263,9 @@ def _size(image: dict[str, Any], where: str) -> tuple[float, float]:
     if all(one is None or one == 0 for one in given):
         return np.nan, np.nan
     if not all(isinstance(one, int | float) and not isinstance(one, bool) and 1 <= one < np.inf for one in given):
-        raise LayoutError(f"{where} has the width and height {given[0]!r} and {given[1]!r}; wanted: px, or none of the two.")
+        raise LayoutError(
+            f"{where} has the width and height {given[0]!r} and {given[1]!r}; wanted: px, or none of the two."
+        )
     return float(given[0]), float(given[1])  # type: ignore[arg-type]
 
 

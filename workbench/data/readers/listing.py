@@ -196,7 +196,9 @@ def _advice(root: Path, missing: str) -> str:
             if as_label(name) == as_label(part)
         ]
     if there:
-        return f"It is there in another Unicode form, {ascii(there[0][:-1])}, listed as {ascii(missing)}: write it as it is there."
+        return (
+            f"It is there in another Unicode form, {there[0][:-1]!a}, listed as {missing!a}: write it as it is there."
+        )
     return "Complete the download."
 
 

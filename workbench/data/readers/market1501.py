@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from workbench.data.card import DOMAINS, Card, card_error, check_keys
+from workbench.data.file_names import IMAGE_SUFFIXES
 from workbench.data.readers.listing import LayoutError, check_link, few, scan, text_column
 
 SPLIT_FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
@@ -24,7 +25,7 @@ SPLIT_FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bo
 # path. Cameras may have several digits, the sequence may be absent, and what follows the third underscore is ignored.
 _NAME = (
     r"^(?P<label>-0*1|[0-9]+)_c(?P<camera>[0-9]{1,9})(?:s(?P<sequence>[0-9]+))?"
-    r"(?:_(?P<frame>[^_]+?)(?:_.*)?)?\.(?:jpg|jpeg|png)$"
+    rf"(?:_(?P<frame>[^_]+?)(?:_.*)?)?(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))})$"
 )
 
 

@@ -66,7 +66,8 @@ def read(root: Path, card: Card) -> pd.DataFrame:
     for column, default in (("group", None), ("domain", "real")):
         values = texts(table[column], path, f"{column}s") if column in table else [None] * len(table)
         found[column] = pd.Series([value or default for value in values], index=table.index, dtype="str")
-    box_N4, notes = box_numbers(table, path), []
+    notes: list[str] = []
+    box_N4 = box_numbers(table, path)
     if box_N4 is not None:
         files = [root / name for name in found["path"]]
         box_N4, faults, notes = to_shown_frame(box_N4, size_numbers(table, path), files, path)
