@@ -91,7 +91,7 @@ def test_a_list_that_does_not_name_its_folder_is_refused(tmp_path: Path, names: 
         open_vehicles(tmp_path / "VeRi", FILES, {"name_train.txt": names})
 
 
-@pytest.mark.parametrize("name", ["vehicle.jpg", "0001_c001_00016450_0.gif", "0001_k001_1_0.jpg", "_c001_1_0.jpg"])
+@pytest.mark.parametrize("name", ["vehicle.jpg", "0001_c001_00016450_0.heic", "0001_k001_1_0.jpg", "_c001_1_0.jpg"])
 def test_other_names_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(LayoutError, match="1 of 3 files") as caught:
         open_vehicles(tmp_path / "VeRi", [*FILES, f"image_test/{name}"])
