@@ -317,3 +317,22 @@ def test_randomised_scales_move_every_vector_and_no_matrix() -> None:
     assert moved == {name for name, value in before.items() if value.ndim == 1}
     gammas = torch.cat([value for name, value in after.items() if name.endswith("gamma")])
     assert 0.5 <= gammas.min() < gammas.max() <= 1.5
+
+
+def test_an_export_that_another_process_made_meanwhile_is_not_taken_for_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder, folder = build("timm:test_resnet"), tmp_path / "export"
+
+    def write_late(exported: nn.Module, model: Path, described: dict[str, Any]) -> dict[str, int]:
+        folder.mkdir()
+        (folder / "model.onnx").write_bytes(b"theirs")
+        model.write_bytes(b"mine")
+        return {}
+
+    monkeypatch.setattr(export, "_write_model", write_late)
+    monkeypatch.setattr(export, "_check_answers", lambda *_: {})
+    with pytest.raises(FileExistsError, match="made meanwhile by another process"):
+        export_onnx(embedder, folder)
+    assert (folder / "model.onnx").read_bytes() == b"theirs"
+    assert list(tmp_path.iterdir()) == [folder]

@@ -337,6 +337,23 @@ def test_an_error_between_two_files_takes_all_back(
     assert list(tmp_path.iterdir()) == [model]
 
 
+def test_of_two_builds_at_once_one_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [tmp_path / name for name in ("plan.log", "plan.json", "plan")]
+    rename = tensorrt_plan.os.rename
+
+    def rename_late(source: Path, target: Path) -> None:
+        monkeypatch.setattr("workbench.export.tensorrt_plan.os.rename", rename)
+        with pytest.raises(FileExistsError, match=r"plan\.log has appeared during the build"):
+            tensorrt_plan.publish(paths, ["theirs", {"by": "them"}, b"theirs"])
+        rename(source, target)
+
+    monkeypatch.setattr("workbench.export.tensorrt_plan.os.rename", rename_late)
+    tensorrt_plan.publish(paths, ["mine", {"by": "me"}, b"mine"])
+    assert [path.read_text().strip() for path in (paths[0], paths[2])] == ["mine", "mine"]
+    assert json.loads(paths[1].read_text()) == {"by": "me"}
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+
+
 def test_int8_for_another_runtime_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(folders["int8"], tmp_path / "cpu"))
     told = json.loads((folder / "export.json").read_text())

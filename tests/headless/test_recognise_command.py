@@ -15,6 +15,7 @@ from PIL import Image
 
 from workbench.__main__ import main
 from workbench.models.embedder import build_embedder, load_embedder
+from workbench.retrieval import gallery_build
 from workbench.retrieval.embed import embed_catalog
 from workbench.retrieval.gallery import Gallery
 
@@ -62,6 +63,17 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     assert main(["gallery", *arguments, "--device", "cpu", "--out", str(root / "gallery")]) == 0
     return root
+
+
+def test_a_gallery_that_another_process_built_meanwhile_stays(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = Gallery.load(shop / "gallery")
+    monkeypatch.setattr(gallery_build, "measure_gallery", lambda *_: theirs.save(tmp_path / "g"))
+    found = ["--data", str(shop / "shop.md"), "--data-root", str(shop / "data"), "--device", "cpu"]
+    assert main(["gallery", "build", "--embedder", str(shop / "other"), *found, "--out", str(tmp_path / "g")]) == 2
+    assert "Another process built a gallery" in capsys.readouterr().err
+    assert Gallery.load(tmp_path / "g").about["embedder"] == theirs.about["embedder"]
 
 
 def recognise(shop: Path, *images: str | Path, embedder: str = "mine", gallery: str = "gallery") -> list[str]:

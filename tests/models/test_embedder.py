@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from workbench.models import embedder as embedder_module
 from workbench.models.embedder import Embedder, build_embedder, load_embedder, open_embedder
 from workbench.models.heads import build_head
 from workbench.models.preprocessing import Preprocessing, ResizeMode
@@ -59,6 +60,27 @@ def test_an_embedder_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="exists already"):
         build_embedder("timm:resnet10t", "random", seed=9).save(tmp_path / "embedder")
     assert (tmp_path / "embedder" / "model.safetensors").read_bytes() == before
+
+
+def test_an_embedder_that_another_process_saved_meanwhile_is_not_taken_for_this_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    theirs, mine = (build_embedder("timm:resnet10t", "random", seed=seed) for seed in (0, 1))
+    write = embedder_module.write_json
+
+    def save_late(embedder: Embedder, folder: Path) -> Path:
+        def write_late(path: Path, value: Any) -> None:
+            monkeypatch.setattr(embedder_module, "write_json", write)
+            theirs.save(folder)
+            write(path, value)
+
+        monkeypatch.setattr(embedder_module, "write_json", write_late)
+        return embedder.save(folder)
+
+    with pytest.raises(FileExistsError, match="made meanwhile by another process"):
+        save_late(mine, tmp_path / "embedder")
+    assert load_embedder(tmp_path / "embedder").fingerprint() == theirs.fingerprint()
+    assert save_late(theirs, tmp_path / "same") == tmp_path / "same"
 
 
 def test_broken_folders_are_refused(tmp_path: Path) -> None:

@@ -68,11 +68,7 @@ def new_bundle(folder: Path | str, *, gallery: Path | None = None, card: str) ->
             write_folder(temporary / GALLERY, replace(stored, about=about, history=[]))
         write_text(temporary / CARD, card if card.endswith("\n") else f"{card}\n")
         lines = [_line(name, sha256_of(temporary / name)) for name in _list_files(temporary)]
-        sums = b"".join(lines)
-        write_bytes(temporary / SUMS, sums)
-    # new_folder keeps the folder of another process that was quicker, which need not be the same bundle
-    if (folder / SUMS).read_bytes() != sums:
-        raise FileExistsError(f"{folder} was made meanwhile by another process; choose another folder for the bundle.")
+        write_bytes(temporary / SUMS, b"".join(lines))
 
 
 def check_bundle(folder: Path | str) -> None:

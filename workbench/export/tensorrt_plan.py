@@ -44,8 +44,10 @@ def publish(paths: list[Path], contents: list[Any]) -> None:
         for path, write, content in zip(paths, (write_text, write_json, write_bytes), contents, strict=True):
             write(temporary / path.name, content)  # type: ignore[operator]
         for path in paths:
-            if path.exists():
-                raise FileExistsError(f"{path} has appeared during the build; nothing was written over.")
+            try:
+                path.touch(exist_ok=False)  # the one of two processes that makes the name may fill it
+            except FileExistsError as error:
+                raise FileExistsError(f"{path} has appeared during the build; nothing was written over.") from error
             placed.append(path)
             os.rename(temporary / path.name, path)
     except BaseException:

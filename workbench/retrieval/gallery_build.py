@@ -83,7 +83,11 @@ def build_gallery(
         "protocol": {"data": data, "split": split, "domain": domain, "catalog": references.fingerprint},
     }
     measure_gallery(gallery, embedded[1] if queries else None, f"{queries} of {data}")
-    gallery.save(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with _only_change(out):
+        if (out / "manifest.json").exists():
+            raise ValueError(f"Another process built a gallery at {out} meanwhile, which stays; choose another folder.")
+        gallery.save(out)
     return gallery, [note for part in embedded for note in _quarantine_notes(part)]
 
 

@@ -50,8 +50,11 @@ def write_json(path: Path, value: Any) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary sibling folder to fill, which becomes `path` when the block ends without an error.
 
-    When another process has made `path` meanwhile, its folder stays and ours is dropped: callers name folders by
-    their content, so that both hold the same.
+    When another process has made `path` meanwhile, its folder stays and ours is dropped; that is no error where both hold
+    the same files with the same content.
+
+    Raises:
+        FileExistsError: what another process made there meanwhile is not the same.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
@@ -60,8 +63,18 @@ def new_folder(path: Path) -> Iterator[Path]:
         os.chmod(temporary, 0o755)
         try:
             os.rename(temporary, path)
-        except OSError:
+        except OSError as error:
             if not path.is_dir():
                 raise
+            if _sums(path) != _sums(temporary):
+                raise FileExistsError(
+                    f"{path} was made meanwhile by another process, with another content, and is left as it is; choose "
+                    "another folder."
+                ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file below the folder, by its path in it."""
+    return {str(path.relative_to(folder)): sha256_of(path) for path in folder.rglob("*") if path.is_file()}
