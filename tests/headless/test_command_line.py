@@ -254,10 +254,10 @@ def test_report_renders_a_run_or_a_saved_notebook(root: Path, capsys: pytest.Cap
 def test_weights_that_cannot_be_fetched_exit_with_1_and_one_line(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trunk = pytest.importorskip("workbench.models.trunk")
+    trunk, weights = (pytest.importorskip(f"workbench.models.{name}") for name in ("trunk", "weights"))
 
     def offline(name: str) -> dict[str, str]:
-        raise trunk.WeightsUnavailableError(f"no network for {name}")
+        raise weights.WeightsUnavailableError(f"no network for {name}")
 
     monkeypatch.setattr(trunk, "fetch_weights", offline)
     assert main(["models", "fetch", "timm:resnet18"]) == 1

@@ -9,7 +9,8 @@ from tiny_clip import TINY
 
 from workbench.models.embedder import build_embedder
 from workbench.models.text import build_text_tower, check_same_space
-from workbench.models.trunk import WeightsUnavailableError, build_trunk
+from workbench.models.trunk import build_trunk
+from workbench.models.weights import WeightsUnavailableError
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +53,7 @@ def test_random_weights_follow_the_seed() -> None:
 def test_what_has_no_texts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Only trunks of open_clip"):
         build_text_tower("timm:test_vit", "random")
-    with pytest.raises(ValueError, match="name a tag of: none"):
+    with pytest.raises(ValueError, match=r"Name the weights.*one of none"):
         build_text_tower("open_clip:tiny")
     with pytest.raises(ValueError, match=r"no weights 'nothing' for ViT-B-32.*laion2b_s34b_b79k"):
         build_text_tower("open_clip:ViT-B-32/nothing", "random")
@@ -73,7 +74,7 @@ def test_without_a_network_it_says_how_to_get_the_weights(monkeypatch: pytest.Mo
     def refuse(*args: object, **kwargs: object) -> None:
         raise OSError("no network here")
 
-    monkeypatch.setattr(open_clip, "create_model", refuse)
+    monkeypatch.setattr(open_clip, "download_pretrained", refuse)
     with pytest.raises(WeightsUnavailableError, match=r"models fetch open_clip:ViT-B-32/laion2b_s34b_b79k"):
         build_text_tower("open_clip:ViT-B-32/laion2b_s34b_b79k")
 

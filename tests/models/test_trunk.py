@@ -8,7 +8,8 @@ import safetensors.torch
 import timm
 import torch
 
-from workbench.models.trunk import WeightsUnavailableError, build_trunk, fetch_weights
+from workbench.models.trunk import build_trunk, fetch_weights
+from workbench.models.weights import WeightsUnavailableError
 
 DINOV2 = "timm:vit_small_patch14_dinov2"
 

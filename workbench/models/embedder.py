@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from workbench.models.classifier import Classifier, empty_classifier
+from workbench.models.clip import swaps_activation
 from workbench.models.heads import HeadOutputs, build_head, head_outputs, takes_map
 from workbench.models.preprocessing import Preprocessing, ResizeMode
 from workbench.models.trunk import Trunk, build_trunk
@@ -111,7 +113,8 @@ class Embedder(nn.Module):
             provenance: JSON-able facts to keep with the embedder, such as the recipe or the run that made it.
 
         Raises:
-            FileExistsError: the folder is there already; embedders are never overwritten.
+            FileExistsError: the folder is there already, or another process made one with another content meanwhile;
+                embedders are never overwritten.
         """
         folder = Path(folder)
         if folder.exists():
@@ -146,6 +149,7 @@ def build_embedder(
     seed: int = 0,
     last_stride: int = 2,
     neck_feature: str = "after",
+    quick_gelu: bool | None = None,
 ) -> Embedder:
     """An embedder in evaluation mode, from a trunk string (see `trunk.build_trunk`) and a head (see `heads.build_head`).
 
@@ -160,12 +164,15 @@ def build_embedder(
         seed: of all random weights.
         last_stride: 1 or 2, of a timm ResNet (see `trunk.build_trunk`).
         neck_feature: after or before, of a bnneck head (see `heads.BNNeck`).
+        quick_gelu: None is what the trunk's tag wants (see `trunk.build_trunk`).
     """
-    built = build_trunk(trunk, trunk_weights, image_size, pooling, seed, last_stride)
+    built = build_trunk(trunk, trunk_weights, image_size, pooling, seed, last_stride, quick_gelu)
     described: dict[str, Any] = {"trunk": trunk, "pooling": pooling, "num_features": built.num_features}
     described |= {"head": "identity", "embedding_dim": built.num_features}
     if last_stride != 2:  # a trunk as its library has it says nothing, so that older fingerprints stay valid
         described["last_stride"] = last_stride
+    if built.quick_gelu:
+        described["quick_gelu"] = True
     embedder = Embedder(built, nn.Identity(), built.preprocessing.resized(resize), described)
     return replace_head(embedder, head, embedding_dim, neck_feature=neck_feature, seed=seed).eval()
 
@@ -196,6 +203,9 @@ def replace_head(
 def load_embedder(folder: Path | str) -> Embedder:
     """The embedder that `Embedder.save` wrote, with identical output, in evaluation mode and without a network.
 
+    A folder whose trunk's tag wants QuickGELU and that does not say `quick_gelu` was built with GELU, by an older workbench:
+    it is given GELU again, with a warning, because its weights may have been trained further with it.
+
     Raises:
         FileNotFoundError: config.json or model.safetensors is missing.
         ValueError: another format version, weights that do not fit, or a fingerprint that differs (a changed file).
@@ -213,6 +223,12 @@ def load_embedder(folder: Path | str) -> Embedder:
             f"{folder} has embedder format {config.get('format_version')!r}, this workbench reads {FORMAT_VERSION}; save it again."
         )
     preprocessing = Preprocessing.from_dict(config["preprocessing"])
+    if "quick_gelu" not in config and swaps_activation(config["trunk"]):
+        warnings.warn(
+            f"{folder} was built with GELU, but the weights of {config['trunk']} were trained with QuickGELU. It answers as it "
+            "always did; if it was not trained further, build it again from the trunk's name, and its galleries with it.",
+            stacklevel=2,
+        )
     embedder = build_embedder(
         config["trunk"],
         "random",
@@ -222,6 +238,7 @@ def load_embedder(folder: Path | str) -> Embedder:
         embedding_dim=config["embedding_dim"],
         last_stride=config.get("last_stride", 2),
         neck_feature=config.get("neck_feature", "after"),
+        quick_gelu=config.get("quick_gelu", False),
     )
     embedder.preprocessing = preprocessing
     if "classifier" in config:

@@ -100,6 +100,6 @@ def _say_cells(embedder: Embedder, shape: tuple[int, ...]) -> str:
     rows, columns = shape
     height, width = embedder.preprocessing.image_size
     patch = patch_px(embedder.trunk.tower)
-    if patch is not None and (rows * patch[0], columns * patch[1]) == (height, width):
+    if patch is not None and (rows, columns) == (height // patch[0], width // patch[1]):
         return f"{rows} x {columns} patch tokens of {patch[0]} x {patch[1]} px, after the final norm"
     return f"{rows} x {columns} cells of the trunk's last map: it has no patch tokens, and each cell sees far more than its square"

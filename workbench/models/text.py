@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import open_clip
@@ -11,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from workbench.models.clip import find_model, swaps_activation
 from workbench.models.embedder import Embedder
-from workbench.models.trunk import downloading
-from workbench.models.weights import load_strictly, read_state
+from workbench.models.weights import downloading, load_strictly, read_state
 
 Tokenizer = Callable[[list[str]], torch.Tensor]
 
@@ -25,7 +24,7 @@ class TextTower(nn.Module):
 
     Attributes:
         name: of the trunk that it belongs to.
-        model: open_clip's, without its image tower.
+        model: open_clip's text tower.
         tokenize: sentences to int64 [N, L]; what is longer than L tokens is cut off.
     """
 
@@ -35,8 +34,7 @@ class TextTower(nn.Module):
 
     def forward(self, tokens_NL: torch.Tensor) -> torch.Tensor:
         """Embeddings, float [N, D], rows of length 1."""
-        encode = cast("Callable[[torch.Tensor], torch.Tensor]", self.model.encode_text)
-        return functional.normalize(encode(tokens_NL).float(), dim=1)
+        return functional.normalize(self.model(tokens_NL).float(), dim=1)
 
     def embed(self, sentences: Sequence[str], batch_size: int = 64) -> np.ndarray:
         """Embeddings, float32 [N, D], rows of length 1, in the order of the sentences.
@@ -70,26 +68,18 @@ def build_text_tower(name: str, weights: str = "pretrained", seed: int = 0) -> T
             copy. The byte-pair vocabulary of the CLIP models themselves comes with open_clip.
     """
     library, _, model_name = name.partition(":")
-    architecture, _, tag = model_name.partition("/")
-    if library != "open_clip" or open_clip.get_model_config(architecture) is None:
+    if library != "open_clip":
         raise ValueError(f"Only trunks of open_clip (open_clip:ARCHITECTURE/TAG) have a text tower; found {name!r}.")
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
-    if (tag and tag not in tags) or (weights == "pretrained" and not tag):
-        raise ValueError(
-            f"open_clip has no weights {tag!r} for {architecture}; name a tag of: {', '.join(tags) or 'none'}."
-        )
-    if weights not in ("pretrained", "random") and not Path(weights).is_file():
-        raise ValueError(f"weights are 'pretrained', 'random' or a file that exists; found {weights!r}.")
+    model = find_model(model_name, weights)
+    # CoCa's towers would answer with a tuple; a tower of transformers would first download weights that are replaced
+    text = {**model.config["text_cfg"], "output_tokens": False, "hf_model_pretrained": False}
     with torch.random.fork_rng(devices=[]), downloading(name):
         torch.manual_seed(seed)
-        model = cast(
-            "nn.Module", open_clip.create_model(architecture, pretrained=tag if weights == "pretrained" else None)
-        )
-        tokenize = open_clip.get_tokenizer(architecture)
-    model.visual = nn.Identity()  # of no use here, and the larger half
-    if weights not in ("pretrained", "random"):
-        _load(model, Path(weights))
-    return TextTower(name, model, tokenize).eval()
+        tower = open_clip.model._build_text_tower(model.config["embed_dim"], text, model.quick_gelu)
+        tokenize = open_clip.get_tokenizer(model.architecture)
+    if weights != "random":
+        _load(tower, model.weights_file(weights))
+    return TextTower(name, tower, tokenize).eval()
 
 
 def check_same_space(embedder: Embedder, text: TextTower) -> None:
@@ -99,11 +89,12 @@ def check_same_space(embedder: Embedder, text: TextTower) -> None:
     moved away from them.
 
     Raises:
-        ValueError: another trunk, another pooling than the projected one, or a head of its own.
+        ValueError: another trunk, another pooling than the projected one, a head of its own, or another activation than the
+            weights were trained with.
     """
-    described = embedder.described
-    found = {name: described[name] for name in ("trunk", "pooling", "head")}
-    wanted = {"trunk": text.name, "pooling": "default", "head": "identity"}
+    found = {"quick_gelu": False, **embedder.described}
+    swapped = swaps_activation(text.name)
+    wanted = {"trunk": text.name, "pooling": "default", "head": "identity", "quick_gelu": swapped}
     differing = [
         f"{name} {found[name]!r} in place of {wanted[name]!r}" for name in wanted if found[name] != wanted[name]
     ]
@@ -114,13 +105,11 @@ def check_same_space(embedder: Embedder, text: TextTower) -> None:
         )
 
 
-def _load(model: nn.Module, path: Path) -> None:
+def _load(tower: nn.Module, path: Path) -> None:
     """Loads the text half of a file of a whole model."""
-    state = {name: value for name, value in read_state(path).items() if not name.startswith("visual.")}
-    if not any(name in state for name in ("text_projection", "token_embedding.weight")) and not any(
-        name.startswith("text.") for name in state
-    ):
+    whole = open_clip.model.convert_to_custom_text_state_dict(read_state(path))
+    state = {name.removeprefix("text."): value for name, value in whole.items() if name.startswith("text.")}
+    if not state:
         raise ValueError(f"{path} has no text tower: give the file of the whole CLIP model.")
-    if isinstance(model, open_clip.model.CustomTextCLIP):
-        state = open_clip.model.convert_to_custom_text_state_dict(state)
-    load_strictly(model, state, path)
+    state.pop("transformer.embeddings.position_ids", None)  # what older towers of transformers kept
+    load_strictly(tower, state, path)

@@ -5,33 +5,25 @@ A trunk is named by one string: `open_clip:ViT-L-14/laion2b_s32b_b82k` (architec
 from is said apart: `pretrained` (the tag's own), `random`, or a local .safetensors or .pth file.
 """
 
-import copy
-import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal, cast, get_args
 
-import open_clip
-import open_clip.model
 import timm
 import torch
 from torch import nn
 
-from workbench.models.maps import last_map, last_tokens, patch_px
+from workbench.models.clip import build_clip, swaps_activation
+from workbench.models.maps import inner_tower, last_map, last_tokens, num_prefix_tokens, patch_px
 from workbench.models.nvidia import build_nvidia
 from workbench.models.preprocessing import Preprocessing
 from workbench.models.strides import set_last_stride
-from workbench.models.weights import load_strictly, read_state
+from workbench.models.weights import downloading, explain_misfit, read_state
 
 Pooling = Literal["default", "class", "mean", "both"]
 POOLINGS: tuple[str, ...] = get_args(Pooling)
-
-
-class WeightsUnavailableError(OSError):
-    """Pretrained weights are neither in the cache nor to be downloaded."""
 
 
 class Trunk(nn.Module):
@@ -43,12 +35,15 @@ class Trunk(nn.Module):
         num_features: width of the features.
         preprocessing: what the tower was made for; its image_size is the size it was built at.
         tower: the library's own module.
+        quick_gelu: whether it has QuickGELU where its architecture has GELU.
     """
 
-    def __init__(self, name: str, tower: nn.Module, pooling: str, preprocessing: Preprocessing) -> None:
+    def __init__(
+        self, name: str, tower: nn.Module, pooling: str, preprocessing: Preprocessing, quick_gelu: bool = False
+    ) -> None:
         super().__init__()
         self.name, self.pooling, self.preprocessing = name, pooling, preprocessing
-        self.tower = tower
+        self.tower, self.quick_gelu = tower, quick_gelu
         self._num_prefix = 0 if pooling == "default" else _num_prefix_tokens(name, tower, pooling)
         self.num_features = self._measure_features()
 
@@ -102,6 +97,7 @@ def build_trunk(
     pooling: str = "default",
     seed: int = 0,
     last_stride: int = 2,
+    quick_gelu: bool | None = None,
 ) -> Trunk:
     """A trunk in evaluation mode.
 
@@ -116,14 +112,17 @@ def build_trunk(
             DINOv2's linear evaluation has it). The last three are taken after the final norm, before a projection.
         seed: of the random weights.
         last_stride: 1 leaves out the last halving of a timm ResNet's map, as re-identification does; 2 is the model's own.
+        quick_gelu: of an open_clip trunk, QuickGELU where its architecture has GELU; None is what the tag's weights were
+            trained with, whatever `weights` is (a file of such weights without their tag in the name gets the architecture's).
 
     Raises:
         ValueError: an unknown name, pooling, last stride, size or a file that does not fit; the message says what there is.
         WeightsUnavailableError: `pretrained` without a network and without a cached copy.
     """
     library, _, model = name.partition(":")
+    swapped = swaps_activation(name) if quick_gelu is None else quick_gelu
     builders: dict[str, Callable[[str, str, tuple[int, int] | None], tuple[nn.Module, Preprocessing]]] = {
-        "open_clip": _build_open_clip,
+        "open_clip": partial(build_clip, quick_gelu=swapped),
         "timm": _build_timm,
         "workbench": build_nvidia,
     }
@@ -141,7 +140,7 @@ def build_trunk(
     _check_patch(name, tower, preprocessing.image_size)
     if last_stride != 2:
         set_last_stride(name, tower, last_stride)
-    return Trunk(name, tower, pooling, preprocessing).eval()
+    return Trunk(name, tower, pooling, preprocessing, swapped).eval()
 
 
 def fetch_weights(name: str) -> dict[str, str | float]:
@@ -161,66 +160,6 @@ def fetch_weights(name: str) -> dict[str, str | float]:
     }
 
 
-def _build_open_clip(model: str, weights: str, image_size: tuple[int, int] | None) -> tuple[nn.Module, Preprocessing]:
-    architecture, _, tag = model.partition("/")
-    config = open_clip.get_model_config(architecture)
-    if config is None:
-        near = get_close_matches(architecture, open_clip.list_models(), n=3)
-        raise ValueError(f"open_clip has no architecture {architecture!r}; near: {', '.join(near) or 'none'}.")
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
-    if tag and tag not in tags:
-        raise ValueError(
-            f"open_clip has no weights {tag!r} for {architecture}; there are: {', '.join(tags) or 'none'}."
-        )
-    described = open_clip.get_pretrained_cfg(architecture, tag) if tag else {}
-    size_there = image_size if image_size is None else _open_clip_size(architecture, config["vision_cfg"], image_size)
-    if weights == "pretrained":
-        if not tag:
-            raise ValueError(f"Name the weights: open_clip:{architecture}/TAG, TAG one of {', '.join(tags) or 'none'}.")
-        with downloading(f"open_clip:{model}"):
-            tower = open_clip.create_model(architecture, pretrained=tag, force_image_size=size_there).visual
-    else:
-        vision = copy.deepcopy(config["vision_cfg"])
-        if size_there is not None:
-            vision["image_size"] = size_there
-        tower = open_clip.model._build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
-        if "timm_model_name" in vision and image_size is not None:
-            tower.set_input_size(image_size)
-        if weights != "random":
-            _load_open_clip(tower, Path(weights))
-    size = tower.image_size if isinstance(tower.image_size, tuple) else (tower.image_size, tower.image_size)
-    preprocessing = Preprocessing(
-        image_size=(int(size[0]), int(size[1])),
-        mean=tuple(described.get("mean") or open_clip.OPENAI_DATASET_MEAN),
-        std=tuple(described.get("std") or open_clip.OPENAI_DATASET_STD),
-        interpolation=described.get("interpolation") or "bicubic",
-    )
-    return tower, preprocessing
-
-
-def _open_clip_size(architecture: str, vision: Mapping[str, Any], image_size: tuple[int, int]) -> tuple[int, int] | int:
-    """The size as open_clip wants it: its ResNets pool by attention over a square grid, a cell each 32 px."""
-    if not isinstance(vision.get("layers"), list):
-        return image_size
-    height, width = image_size
-    if height != width or height % 32:
-        nearest = max(round(height / 32), 1) * 32
-        raise ValueError(
-            f"{architecture} takes square images, their side a multiple of 32 px; found {image_size}; nearest: {nearest, nearest}."
-        )
-    return height
-
-
-def _load_open_clip(tower: nn.Module, path: Path) -> None:
-    state = read_state(path)
-    if any(key.startswith("visual.") for key in state):
-        state = {key: value for key, value in state.items() if key.startswith("visual.")}
-    else:
-        state = {f"visual.{key}": value for key, value in state.items()}
-    open_clip.model.resize_pos_embed(state, SimpleNamespace(visual=tower))
-    load_strictly(tower, {key.removeprefix("visual."): value for key, value in state.items()}, path)
-
-
 def _build_timm(model: str, weights: str, image_size: tuple[int, int] | None) -> tuple[nn.Module, Preprocessing]:
     if not timm.is_model(model):
         near = get_close_matches(model, timm.list_models() + timm.list_pretrained(), n=3)
@@ -232,20 +171,25 @@ def _build_timm(model: str, weights: str, image_size: tuple[int, int] | None) ->
     if weights == "pretrained":
         if config is None or not config.has_weights:
             raise ValueError(f"timm has no pretrained weights for {model!r}; use weights='random' or a local file.")
-        with downloading(f"timm:{model}"):
-            tower = timm.create_model(model, pretrained=True, **arguments)
+        try:
+            with downloading(f"timm:{model}"):
+                tower = timm.create_model(model, pretrained=True, **arguments)
+        except RuntimeError as error:
+            raise ValueError(f"timm:{model} cannot be built with its own weights: {explain_misfit(error)}") from error
     elif weights == "random":
         tower = timm.create_model(model, pretrained=False, **arguments)
     else:
         classifier = (config.classifier if config is not None else None) or ()
         heads = tuple(f"{head}." for head in ([classifier] if isinstance(classifier, str) else classifier))
         state = {key: value for key, value in read_state(Path(weights)).items() if not key.startswith(heads or ("\0",))}
+        if not state:  # timm takes none for a wish to download
+            raise ValueError(f"{weights} does not fit timm:{model}: it holds the classifier {', '.join(heads)} alone.")
         try:  # num_classes 0 on both sides keeps timm's loading strict
             tower = timm.create_model(
                 model, pretrained=True, pretrained_cfg_overlay={"state_dict": state, "num_classes": 0}, **arguments
             )
-        except RuntimeError as error:
-            raise ValueError(f"{weights} does not fit timm:{model}: {error}") from error
+        except (RuntimeError, LookupError, AttributeError) as error:  # two of them from timm's renaming of old names
+            raise ValueError(f"{weights} does not fit timm:{model}: {explain_misfit(error)}") from error
     data = timm.data.resolve_data_config({}, model=tower)
     size = image_size or data["input_size"][1:]
     preprocessing = Preprocessing(
@@ -258,25 +202,11 @@ def _build_timm(model: str, weights: str, image_size: tuple[int, int] | None) ->
     return tower, preprocessing
 
 
-@contextmanager
-def downloading(name: str) -> Iterator[None]:
-    """Turns the libraries' many ways of having no network into one line; their own messages stay out of the log."""
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    except (OSError, RuntimeError, ValueError) as error:
-        cause = str(error).strip().splitlines() or [type(error).__name__]
-        raise WeightsUnavailableError(
-            f"The weights of {name} are not in the cache and could not be downloaded ({cause[0][:200]}). "
-            f"With a network, `python -m workbench models fetch {name}` gets them once; or name a local file; or use 'random'."
-        ) from error
-    finally:
-        logging.disable(logging.NOTSET)
-
-
 def _check_patch(name: str, tower: nn.Module, image_size: tuple[int, int]) -> None:
+    """Refuses a size of which the last pixels would be dropped, but for the one that the weights were published at."""
     patch = patch_px(tower)
-    if patch is None:
+    published = getattr(inner_tower(tower), "pretrained_cfg", None) or {}
+    if patch is None or image_size == tuple(published.get("input_size", ()))[1:]:
         return
     height, width = patch
     if image_size[0] % height or image_size[1] % width:
@@ -288,9 +218,9 @@ def _check_patch(name: str, tower: nn.Module, image_size: tuple[int, int]) -> No
 
 def _num_prefix_tokens(name: str, tower: nn.Module, pooling: str) -> int:
     """How many tokens stand before the patches; refuses a pooling that the tower cannot give."""
-    prefix = 1 if isinstance(tower, open_clip.model.VisionTransformer) else getattr(tower, "num_prefix_tokens", None)
+    prefix = num_prefix_tokens(name, tower)
     if prefix is None:
         raise ValueError(f"{name} has no tokens: pooling {pooling!r} is for vision transformers, use 'default'.")
     if pooling in ("class", "both") and prefix == 0:
         raise ValueError(f"{name} has no class token: use pooling 'mean' or 'default'.")
-    return int(prefix)
+    return prefix

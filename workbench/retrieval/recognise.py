@@ -69,9 +69,10 @@ def check_fit(embedder: Embedder, gallery: Gallery, embedder_name: str, gallery_
 
 
 def describe_embedder(embedder: Embedder) -> str:
-    """Returns trunk, head and width in a few words."""
+    """Returns trunk, an activation that its name does not tell, head and width in a few words."""
     described = embedder.described
-    return f"{described['trunk']}, {described['head']} head, width {embedder.embedding_dim}"
+    activation = " with QuickGELU" if described.get("quick_gelu") else ""
+    return f"{described['trunk']}{activation}, {described['head']} head, width {embedder.embedding_dim}"
 
 
 def choose_acceptance(
