@@ -104,6 +104,21 @@ def test_another_card_is_another_cache(place: Path, num_reads: Callable[[], int]
     assert num_reads() == 2
 
 
+def test_other_code_of_the_room_is_another_cache(
+    place: Path, num_reads: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(catalog_cache.CODE, place / "code", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(catalog_cache, "CODE", place / "code")
+    _open(place)
+    _open(place)
+    assert num_reads() == 1
+    for number, name in enumerate(("tables.py", "readers/market1501.py", "boxes.py"), 2):
+        with (place / "code" / name).open("a") as file:
+            file.write("# changed")
+        _open(place)
+        assert num_reads() == number, name
+
+
 def test_counts_are_held_against_the_card_when_nothing_is_read(place: Path, num_reads: Callable[[], int]) -> None:
     _card(place, "image_folder", "{split: train}", images="4")
     assert len(_open(place)) == len(_open(place)) == 4

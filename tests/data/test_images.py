@@ -25,6 +25,7 @@ from workbench.data.images import (
     decode_with_size,
     image_bytes,
     load_image,
+    load_or_reason,
 )
 
 
@@ -322,6 +323,14 @@ def test_files_that_are_no_images(tmp_path: Path) -> None:
     assert caught.value.reason == "no such file"
     with pytest.raises(ImageError, match="cannot be read"):
         load_image(tmp_path / "empty.jpg" / "inside.jpg")
+
+
+def test_what_is_shown_of_a_file_is_its_picture_or_the_reason(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 6), "red").save(tmp_path / "whole.png")
+    shown = load_or_reason(tmp_path / "whole.png")
+    assert isinstance(shown, Image.Image)
+    assert shown.size == (8, 6)
+    assert load_or_reason(tmp_path / "absent.png") == "no such file"
 
 
 def test_load_image_reads_the_file(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -362,3 +363,73 @@ def test_a_set_of_one_class_is_shown_as_what_it_is(notebook: str, tmp_path: Path
     given = {"threshold": -1} if notebook[:2] == "08" else {}
     done, _ = run_notebook(notebook, tmp_path / "runs", data=tmp_path / "set.md", data_root=tmp_path / "set", **given)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+CARD = """---
+title: Pictures of which one cannot be read
+task: {task}
+reader: {reader}
+splits: {splits}
+protocol: {protocol}
+licence: made for a test
+citation: none
+source: drawn by the test
+layout: as the test draws it
+---
+"""
+
+
+def _draw_labels(folder: Path, place: Callable[[int, int], str], images_per_label: int) -> None:
+    """Ten labels of coarse patterns; each one's pictures differ by noise. The first picture of all is cut off."""
+    for label in range(10):
+        rng = np.random.default_rng(label)
+        pattern = rng.integers(0, 256, (6, 4, 3))
+        for number in range(images_per_label):
+            pixels = np.clip(pattern + rng.normal(0, 25, pattern.shape), 0, 255).astype(np.uint8)
+            path = folder / place(label, number)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).resize((48, 72)).save(path)
+    first = folder / place(0, 0)
+    first.write_bytes(first.read_bytes()[:-200])
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("notebook", "more"),
+    [
+        ("01_audit_dataset", {}),
+        ("03_evaluate_few_shot", {"draws": 3}),
+        ("04_evaluate_reid", {}),
+        ("05_stress_limits", {"kinds": "jpeg", "smoke": False}),
+        ("06_export_tensorrt", {}),
+        ("08_explore_gallery", {}),
+        ("10_build_gallery", {}),
+    ],
+)
+def test_one_picture_that_cannot_be_read_ends_no_notebook(
+    notebook: str, more: dict[str, object], tmp_path: Path
+) -> None:
+    root, is_reid = tmp_path / "set", notebook[:2] == "04"
+    splits = {"train": 12, "query": 12, "gallery": 12} if is_reid else {"train": 12, "query": 12, "reference": 12}
+    folders = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+    for split, images_per_label in splits.items():
+
+        def place(label: int, number: int, split: str = split) -> str:
+            if is_reid:
+                camera = 1 + number % 2
+                return f"{folders[split]}/{label + 1:04d}_c{camera}s1_{number:06d}_{split == 'gallery':02d}.jpg"
+            return f"{split}/class {label}/{number:02d}.jpg"
+
+        _draw_labels(root, place, images_per_label)
+    counts = "{" + ", ".join(f"{split}: {{images: null, labels: null}}" for split in splits) + "}"
+    reader = "market1501"
+    protocol = "{query_split: query, gallery_split: gallery, junk: same_id_same_camera}"
+    if not is_reid:
+        reader = "image_folder\noptions: {split_folders: {train: train, query: query, reference: reference}}"
+        protocol = "{reference_sets: ['reference:real'], query_split: query, shots: [1, 2, all]}"
+    task = "reid" if is_reid else "recognition"
+    card = tmp_path / "set.md"
+    card.write_text(CARD.format(task=task, reader=reader, splits=counts, protocol=protocol))
+    done, runs = run_notebook(notebook, tmp_path / "runs", data=card, data_root=root, **more)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "truncated" in (runs[0] / "report.html").read_text()

@@ -10,6 +10,8 @@ from IPython.display import HTML
 from PIL import Image
 
 from workbench.report.pictures import ConfusedPair, pair_sheet, picture_sheet, summary_box, table
+from workbench.report.ranked_pictures import RankedAnswer, RankedPictures, ranked_sheet
+from workbench.report.twin_pictures import TwinPictures, twin_sheet
 
 HOSTILE = "<img src=x onerror=window.hacked=1>\"'"
 
@@ -38,6 +40,23 @@ def test_sheet_keeps_order_size_and_colour() -> None:
     assert isinstance(red_pixel, tuple)
     assert red_pixel[0] > 240
     assert red_pixel[2] < 15
+
+
+def test_where_a_picture_cannot_be_shown_every_sheet_says_why() -> None:
+    reason = "truncated: OSError: <b>"
+    picture = Image.new("RGB", (32, 32))
+    twins = TwinPictures(reason, picture, "query", "reference", "a", "b", "alike", True)
+    sheets = [
+        picture_sheet([reason, picture]),
+        pair_sheet([ConfusedPair(picture, reason, picture, "a", "b", "c")]),
+        ranked_sheet([RankedPictures(reason, "a", [RankedAnswer(picture, "right", 1.0, "a")])]),
+        ranked_sheet([RankedPictures(picture, "a", [RankedAnswer(reason, "right", 1.0, "a")])]),
+        twin_sheet([twins]),
+    ]
+    for sheet in sheets:
+        soup = _soup(sheet)
+        assert [one.text for one in soup.find_all(class_="wb-missing")] == [f"No picture: {reason}"]
+        assert soup.find_all("img")
 
 
 def test_grey_and_transparent_pictures() -> None:

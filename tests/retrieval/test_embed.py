@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,11 +26,13 @@ def embedder() -> Embedder:
 
 
 def make_catalog(folder: Path, num_images: int = 10) -> Catalog:
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
+    """The catalog of drawn images, files of one size, which are written where the folder is not there yet."""
     names = [f"{row:03d}.png" for row in range(num_images)]
-    for name in names:
-        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(folder / name)
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        rng = np.random.default_rng(0)
+        for name in names:
+            Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(folder / name, compress_level=0)
     frame = pd.DataFrame(
         {
             "path": names,
@@ -186,18 +189,47 @@ embed._SAVE_EVERY_S = 0.0
 folder = Path(sys.argv[2])
 embedder = build_embedder("timm:resnet10t", "random", image_size=(32, 32), seed=1)
 slow = embedder.trunk.register_forward_pre_hook(lambda module, inputs: time.sleep(0.1))
-made = embed.embed_catalog(embedder, test_embed.make_catalog(folder / "set", 64) if not (folder / "set").exists()
-    else test_embed.open_made(folder / "set"), batch_size=4, cache=folder / "cache", device="cpu")
+catalog = test_embed.make_catalog(folder / "set", 64)
+made = embed.embed_catalog(embedder, catalog, batch_size=4, cache=folder / "cache", device="cpu")
 """
 
 
-def open_made(folder: Path) -> Catalog:
-    """The catalog that make_catalog left, without writing the images again."""
-    stamps = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    catalog = make_catalog(folder, len(stamps))
-    for path, stamp in stamps.items():
-        os.utime(path, ns=(stamp, stamp))
-    return catalog
+def test_a_second_release_with_the_same_names_sizes_and_dates_is_embedded_anew(
+    embedder: Embedder, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"cache": tmp_path / "cache", "device": "cpu", "progress": None}
+    first = make_catalog(tmp_path / "first", 3)
+    made = embed_catalog(embedder, first, **options)
+    second = make_catalog(tmp_path / "second", 3)
+    pictures = [path.read_bytes() for path in second.image_paths()]
+    for path, twin, content in zip(second.image_paths(), first.image_paths(), pictures[::-1], strict=True):
+        path.write_bytes(content)
+        os.utime(path, ns=(twin.stat().st_atime_ns, twin.stat().st_mtime_ns))
+        assert (path.stat().st_size, path.stat().st_mtime_ns) == (twin.stat().st_size, twin.stat().st_mtime_ns)
+    other = embed_catalog(embedder, second, **options)
+    np.testing.assert_allclose(other.embedding_ND[0], made.embedding_ND[2], atol=1e-5)
+    assert other.meta["content"] != made.meta["content"]
+
+
+def test_a_picture_put_in_anothers_place_with_its_size_and_date_is_seen(embedder: Embedder, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"cache": tmp_path / "cache", "device": "cpu", "progress": None}
+    catalog = make_catalog(tmp_path / "set", 3)
+    made = embed_catalog(embedder, catalog, **options)
+    path = catalog.image_paths()[0]
+    before, content = path.stat(), catalog.image_paths()[1].read_bytes()
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    again = embed_catalog(embedder, catalog, **options)
+    np.testing.assert_allclose(again.embedding_ND[0], made.embedding_ND[1], atol=1e-5)
+    assert again.meta["content"] != made.meta["content"]
+
+
+def test_the_content_is_that_of_the_pictures_and_not_of_their_names(embedder: Embedder, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"cache": tmp_path / "cache", "device": "cpu", "progress": None}
+    keys = [hashlib.sha256(path.read_bytes()).hexdigest() for path in make_catalog(tmp_path / "a", 3).image_paths()]
+    contents = [embed_catalog(embedder, make_catalog(tmp_path / name, 3), **options).meta["content"] for name in "ab"]
+    assert contents == [hashlib.sha256("\n".join(keys).encode()).hexdigest()] * 2
 
 
 @pytest.mark.slow
@@ -220,7 +252,7 @@ def test_kill_nine_loses_nothing_and_the_result_is_the_same_to_the_bit(embedder:
     assert done == sorted(set(done)), "each start went on where the last one was killed"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    catalog = open_made(tmp_path / "set")
+    catalog = make_catalog(tmp_path / "set", 64)
     resumed = embed_catalog(embedder, catalog, batch_size=4, cache=tmp_path / "cache", device="cpu", progress=None)
     whole = embed_catalog(embedder, catalog, batch_size=4, cache=tmp_path / "other", device="cpu", progress=None)
     torch.set_num_threads(threads)

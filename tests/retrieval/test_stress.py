@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from workbench.data.boxes import BOX_COLUMNS
 from workbench.data.card import read_card
 from workbench.data.catalog import Catalog
 from workbench.data.corruptions import Corruption, corrupt_image
@@ -188,7 +189,8 @@ def test_the_frame_takes_nothing_from_the_larger_trunk(embedder: Embedder) -> No
 
 def test_example_pictures_are_what_the_trunk_sees(embedder: Embedder, catalog: Catalog) -> None:
     picture = catalog.pictures()[0]
-    shown = example_pictures(picture, choose_corruptions("size, monochrome", "few"), embedder.preprocessing)
+    row, shown = example_pictures(catalog, choose_corruptions("size, monochrome", "few"), embedder.preprocessing)
+    assert row == 0
     assert [text for text, _ in shown] == [
         *("Object size: clean", "Object size: 48 px", "Object size: 24 px", "Object size: 10 px"),
         *("Monochrome: clean", "Monochrome: 50 % removed", "Monochrome: 90 % removed", "Monochrome: 100 % removed"),
@@ -198,6 +200,19 @@ def test_example_pictures_are_what_the_trunk_sees(embedder: Embedder, catalog: C
     assert np.array_equal(shown[4][1], clean)
     assert np.array_equal(shown[1][1], clean), "48 px is the picture's own size"
     assert np.ptp(shown[7][1].astype(int), axis=2).max() == 0
+
+
+def test_the_example_is_the_first_query_that_can_be_decoded(embedder: Embedder, tmp_path: Path) -> None:
+    (tmp_path / "set" / "a").mkdir(parents=True)
+    (tmp_path / "set" / "a" / "1.png").write_bytes(b"cut off")
+    Image.new("RGB", (48, 48), "red").save(tmp_path / "set" / "a" / "2.png")
+    frame = pd.DataFrame({"path": ["a/1.png", "a/2.png"], "source": "set"}).assign(**dict.fromkeys(BOX_COLUMNS, np.nan))
+    queries = Catalog(frame, {"set": tmp_path / "set"}, {}, {})
+    row, shown = example_pictures(queries, choose_corruptions("monochrome", "few"), embedder.preprocessing)
+    assert row == 1
+    assert (shown[0][1] == (255, 0, 0)).all()
+    with pytest.raises(ValueError, match="None of the 1 queries"):
+        example_pictures(queries.take(np.array([0])), choose_corruptions("monochrome", "few"), embedder.preprocessing)
 
 
 def _answers(correct_QS: ArrayLike, labels: Sequence[str], chance: float = 0.01) -> dict[Corruption | None, Answers]:

@@ -42,6 +42,7 @@ def make_run(outputs: Path, number: int, **changes: Any) -> Path:
     facts = {
         "recipe": recipe,
         "catalog": "c" * 64,
+        "content": {"queries": "q" * 64},
         "training_images": f"{seed}{'a' * 63}",
         "validation_images": f"{seed}{'v' * 63}",
         "before": f"{seed}{'b' * 63}",
@@ -212,12 +213,12 @@ def test_a_fair_comparison_is_the_same_in_everything_but_the_recipe(tmp_path: Pa
         "Whole runs?": "yes",
     }
     assert {name: word for name, word in verdicts.items() if word != "same"} == special
-    assert len(verdicts) == 17
+    assert len(verdicts) == 18
 
 
 def test_what_makes_a_comparison_unfair_is_named(tmp_path: Path) -> None:
     facts = {
-        "catalog": "e" * 64, "training_images": "e" * 64, "validation_images": None,
+        "catalog": "e" * 64, "content": {"queries": "e" * 64}, "training_images": "e" * 64, "validation_images": None,
         "described": {"trunk": "timm:b", "embedding_dim": 128}, "before": None,
         "cost": {"seconds": 70.0, "images": 200},
     }  # fmt: skip
@@ -229,6 +230,7 @@ def test_what_makes_a_comparison_unfair_is_named(tmp_path: Path) -> None:
     assert verdicts == {
         "Same data set?": "same",
         "Same images and labels?": "differs",
+        "Same pictures, byte for byte?": "differs",
         "Same training images?": "differs",
         "Same validation images?": "unknown",
         "Same queries?": "unknown",

@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ def _all_batches(root: Path, num_workers: int, memory_mib: int) -> tuple[torch.T
     )
     labels = np.unique(catalog.labels.astype(str), return_inverse=True)[1]
     paths = catalog.image_paths()
-    kept, failures = read_images(paths, render_training(PREPROCESSING), memory_mib)
+    kept, failures, *_ = read_images(paths, render_training(PREPROCESSING), memory_mib)
     assert (kept is None, failures) == (memory_mib == 0, {})
     images = TrainingImages(paths, labels, PREPROCESSING, Augmentation(erase_share=0.5), 3, kept)
     sampler = BalancedSampler(labels, np.array(["real"] * len(labels)), depth=5, seed=3)
@@ -79,7 +80,7 @@ def test_unreadable_images_are_found_and_the_rest_kept(tmp_path: Path) -> None:
     paths = catalog.image_paths()
     paths[1].write_bytes(b"no image")
     paths[2].unlink()
-    kept, failures = read_images(paths, render_plain(PREPROCESSING), 4)
+    kept, failures, *_ = read_images(paths, render_plain(PREPROCESSING), 4)
     assert kept is not None
     assert [picture is None for picture in kept] == [False, True, True, False]
     assert sorted(failures) == [1, 2]
@@ -90,8 +91,10 @@ def test_unreadable_images_are_found_and_the_rest_kept(tmp_path: Path) -> None:
 def test_a_set_that_does_not_fit_is_not_kept(tmp_path: Path) -> None:
     Image.new("RGB", (700, 700)).save(tmp_path / "large.png")  # 1.4 MiB
     huge = Preprocessing((700, 700), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    assert read_images([tmp_path / "large.png"] * 3, render_plain(huge), 4) == (None, {})
-    kept, _ = read_images([tmp_path / "large.png"] * 3, render_plain(huge), 5)
+    kept, failures, keys, num_bytes = read_images([tmp_path / "large.png"] * 3, render_plain(huge), 4)
+    content = hashlib.sha256((tmp_path / "large.png").read_bytes()).hexdigest()
+    assert (kept, failures, keys, num_bytes) == (None, {}, [content] * 3, 3 * 700 * 700 * 3)
+    kept, *_ = read_images([tmp_path / "large.png"] * 3, render_plain(huge), 5)
     assert kept is not None
     assert len(kept) == 3
 
@@ -100,7 +103,7 @@ def test_a_set_that_does_not_fit_is_not_kept(tmp_path: Path) -> None:
 def test_plain_images_are_those_of_every_evaluation(tmp_path: Path, keep: bool) -> None:
     catalog = draw_catalog(tmp_path / "set", num_classes=1, num_train=2, num_val=0)
     paths = catalog.image_paths()
-    kept, _ = read_images(paths, render_plain(PREPROCESSING), 4 if keep else 0)
+    kept, *_ = read_images(paths, render_plain(PREPROCESSING), 4 if keep else 0)
     images = PlainImages(paths, np.array([0, 0]), PREPROCESSING, kept)
     with Image.open(paths[1]) as picture:
         assert np.array_equal(images[1][0], PREPROCESSING.apply(picture.convert("RGB")))

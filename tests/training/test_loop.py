@@ -2,8 +2,10 @@ import json
 import math
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +18,7 @@ from workbench.data.catalog import Catalog
 from workbench.data.images import QuarantineError
 from workbench.models.embedder import Embedder, build_embedder, load_embedder
 from workbench.runs.owner import FolderInUseError
-from workbench.training import loop
+from workbench.training import loading, loop, prepare
 from workbench.training.checkpoint import load_newest
 from workbench.training.loop import train
 from workbench.training.recipe import Recipe
@@ -183,6 +185,48 @@ def test_two_trainings_in_one_folder_cannot_be(catalog: Catalog, embedder: Embed
     assert _train(RECIPE, embedder, catalog, tmp_path / "run", on_step=train_again).last_step == 8
 
 
+@pytest.mark.parametrize("memory_mib", [0, 64])
+def test_a_training_does_not_go_on_with_other_pictures_under_the_same_names(
+    embedder: Embedder, tmp_path: Path, memory_mib: int
+) -> None:
+    catalog = draw_catalog(tmp_path / "set")
+    recipe = replace(RECIPE, memory_mib=memory_mib)
+    with pytest.raises(KeyboardInterrupt):
+        _train(recipe, embedder, catalog, tmp_path / "run", on_step=_interrupt_at(3))
+    one, other = catalog.select("train").image_paths()[:: len(catalog.select("train")) - 1]
+    contents = one.read_bytes(), other.read_bytes()
+    one.write_bytes(contents[1])
+    other.write_bytes(contents[0])
+    with pytest.raises(ValueError, match="Images of the train set have changed"):
+        _train(recipe, embedder, catalog, tmp_path / "run")
+    one.write_bytes(contents[0])
+    other.write_bytes(contents[1])
+    assert _train(recipe, embedder, catalog, tmp_path / "run").last_step == 8
+
+
+def test_a_resumed_training_does_not_read_again_what_did_not_fit_into_memory(
+    embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = draw_catalog(tmp_path / "set", px=400)
+    monkeypatch.setattr(loading, "OVERSIZE", 12.5)  # 400 x 400 px wait for their augmentation: 48 of them take 22 MiB
+    recipe = replace(RECIPE, memory_mib=1)
+    with pytest.raises(KeyboardInterrupt):
+        _train(recipe, embedder, catalog, tmp_path / "run", on_step=_interrupt_at(3))
+    saved = load_newest(tmp_path / "run" / "checkpoints", _silent)
+    assert saved is not None
+    assert saved["images"]["train"]["num_bytes"] > 2**20
+    read: list[int] = []
+    whole = prepare.read_images
+
+    def counted(sources: Sequence[loading.Source], *rest: Any) -> loading.ReadImages:
+        read.append(len(sources))
+        return whole(sources, *rest)
+
+    monkeypatch.setattr(prepare, "read_images", counted)
+    _train(recipe, embedder, catalog, tmp_path / "run")
+    assert read == [len(catalog.select("val"))], "the validation images fit into memory and are kept in it"
+
+
 def test_a_loss_that_explodes_stops_and_keeps_the_checkpoint(
     catalog: Catalog, embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,7 +258,7 @@ def test_unreadable_images_are_left_out_and_listed(embedder: Embedder, tmp_path:
     assert result.images_per_class["before"].tolist() == [40, 39, 40]
     for number in range(4, 8):
         (tmp_path / "set" / "sku_1" / f"{number}.png").write_bytes(b"")
-    with pytest.raises(ValueError, match="have changed since this training began: 1 could not be decoded then, 5 now"):
+    with pytest.raises(ValueError, match="Images of the train set have changed since this training began"):
         _train(replace(RECIPE, num_steps=3, depth=6), embedder, catalog, tmp_path / "run")
     with pytest.raises(QuarantineError, match="5 of 120 images"):
         _train(RECIPE, embedder, catalog, tmp_path / "other")

@@ -16,8 +16,8 @@ import pandas as pd
 import torch
 
 from workbench.benchmarks.measure import Answer, Contender, time_contenders
+from workbench.benchmarks.pictures import usable_pictures
 from workbench.data.catalog import Catalog
-from workbench.data.images import load_image
 from workbench.models.device import choose_device
 from workbench.models.embedder import Embedder
 from workbench.models.heads import HeadOutputs
@@ -41,10 +41,8 @@ def embedding_contenders(
     """
     chosen = choose_device(device)
     preprocessing = embedder.preprocessing
-    pictures = [
-        preprocessing.apply(load_image(picture, target_px=preprocessing.decode_px)) for picture in catalog.pictures()
-    ]
-    images_NHWC = torch.from_numpy(np.stack(pictures))
+    catalog, inputs_NHWC = usable_pictures(catalog, preprocessing)
+    images_NHWC = torch.from_numpy(inputs_NHWC)
     direction_D = np.random.default_rng(0).standard_normal(embedder.embedding_dim)
     embedder = embedder.to(chosen).eval()
 
@@ -73,6 +71,7 @@ def time_embedding(
     embedder: Embedder, catalog: Catalog, batch_size: int = 32, repetitions: int = 3, device: str = "auto"
 ) -> pd.DataFrame:
     """Returns `time_contenders` of `embedding_contenders`, and images_per_s."""
+    catalog, _ = usable_pictures(catalog, embedder.preprocessing)
     table = time_contenders(embedding_contenders(embedder, catalog, batch_size, device), repetitions)
     return table.assign(images_per_s=len(catalog) / table["seconds"])
 

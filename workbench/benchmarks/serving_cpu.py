@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 
 from workbench.benchmarks.machine import describe_processor
+from workbench.benchmarks.pictures import usable_pictures
 from workbench.benchmarks.serving import (
     BATCHES,
     Candidate,
@@ -29,7 +30,6 @@ from workbench.benchmarks.serving import (
 )
 from workbench.benchmarks.serving_limit import count_flops, product_limit
 from workbench.data.catalog import Catalog, open_catalog
-from workbench.data.images import load_image
 from workbench.export.folder import MODEL, ExportError, read_described
 from workbench.export.int8 import quantise_onnx
 from workbench.export.onnx import export_onnx
@@ -190,9 +190,8 @@ def serve_on_cpu(
         )
     embedder = copy.deepcopy(embedder).cpu().float().eval()  # what embedded before may have left it on a GPU
     preprocessing = embedder.preprocessing
-    asked = catalog.pictures()[:num_images]
-    pictures = [preprocessing.apply(load_image(picture, target_px=preprocessing.decode_px)) for picture in asked]
-    images_NCHW = preprocessing.normalise(torch.from_numpy(np.stack(pictures))).numpy()
+    _, inputs_NHWC = usable_pictures(catalog, preprocessing, num_images)
+    images_NCHW = preprocessing.normalise(torch.from_numpy(inputs_NHWC)).numpy()
     with tempfile.TemporaryDirectory() as temporary:
         if exported is not None and described is not None:
             folders = {described["precision"]: Path(exported)}

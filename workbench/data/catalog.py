@@ -249,7 +249,7 @@ def _split_names(data: str) -> list[str]:
 
 def _read_frame(card: Card, root: Path, cache: Path) -> tuple[pd.DataFrame, list[str]]:
     """The checked rows of one set, and what its reader says about what it left out."""
-    frame, notes = read_or_reuse(card, root, reader_of(card), lambda: _read_rows(card, root), cache)
+    frame, notes = read_or_reuse(card, root, lambda: _read_rows(card, root), cache)
     check_counts(frame, card)
     if card.margin:
         box_N4 = boxes_of(frame)

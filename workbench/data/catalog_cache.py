@@ -6,21 +6,18 @@ that comes, goes or is renamed changes its folder's time. The content of a pictu
 """
 
 import hashlib
-import inspect
 import io
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workbench.data import boxes, checks
 from workbench.data.card import Card
-from workbench.data.readers import fields, listing
+from workbench.data.readers import listing
 from workbench.runs.files import write_bytes
 
 MIN_ROWS = 20_000
@@ -30,26 +27,28 @@ UNSETTLED_S = 2.0
 """A place that changed so shortly before it was read may change again within the same tick of its clock (two seconds on some file
 systems); what was read from it is not kept."""
 
+CODE = Path(__file__).parent
+"""What shapes rows: readers and what they call. All of the room, so that no file can be forgotten."""
+
 Rows = tuple[pd.DataFrame, list[str]]
 _KEY = b"workbench"
 
 
-def read_or_reuse(card: Card, root: Path, reader: ModuleType, read: Callable[[], Rows], cache: Path) -> Rows:
+def read_or_reuse(card: Card, root: Path, read: Callable[[], Rows], cache: Path) -> Rows:
     """The rows of a set and its reader's notes, from the cache when nothing that was read has changed.
 
-    A cache that is damaged, or of another card, reader or place, is no error: the set is read and the cache written anew.
+    A cache that is damaged, or of another card, place or code of this room, is no error: the set is read and the cache written anew.
 
     Args:
         card: of the set; any change of it makes the cache another one.
         root: of the set.
-        reader: its code, and that of the checks, are part of the key.
         read: reads and checks the rows; called at most once.
         cache: the folder of all caches.
 
     Raises:
         OSError: the cache cannot be written.
     """
-    path = cache / f"{card.name}-{_key(card, root, reader)[:16]}.parquet"
+    path = cache / f"{card.name}-{_key(card, root)[:16]}.parquet"
     kept = _load(path)
     if kept is not None:
         return kept
@@ -65,8 +64,8 @@ def read_or_reuse(card: Card, root: Path, reader: ModuleType, read: Callable[[],
     return frame, notes
 
 
-def _key(card: Card, root: Path, reader: ModuleType) -> str:
-    code = [inspect.getsource(module) for module in (reader, fields, listing, checks, boxes)]
+def _key(card: Card, root: Path) -> str:
+    code = [path.read_text(encoding="utf-8") for path in sorted(CODE.rglob("*.py"))]
     return hashlib.sha256("\0".join([card.fingerprint, str(root), *code]).encode()).hexdigest()
 
 

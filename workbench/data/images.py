@@ -182,16 +182,34 @@ def cut_box(picture: Image.Image, box: Box, name: str) -> tuple[Image.Image, str
     return picture.crop(edges), note
 
 
-def load_image(source: Path | Picture, target_px: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def load_image(
+    source: Path | Picture, target_px: int | None = None, max_pixels: int = MAX_PIXELS, content: bytes | None = None
+) -> Image.Image:
     """The picture in a file, or the box of it that a `Picture` names, as 8-bit RGB, upright (see `decode_image`).
 
-    Several boxes of one file decode it once each; `embed_inputs` decodes it once for all.
+    Several boxes of one file decode it once each; `embed_inputs` decodes it once for all. `content` is the file's, where it
+    has been read already.
 
     Raises:
         ImageError: the file is missing, a folder or unreadable, or what `decode_image` refuses.
     """
-    picture = source if isinstance(source, Picture) else Picture(source)
-    return decode_image(image_bytes(picture.path), str(picture), target_px, max_pixels, picture.box)
+    picture = as_picture(source)
+    if content is None:
+        content = image_bytes(picture.path)
+    return decode_image(content, str(picture), target_px, max_pixels, picture.box)
+
+
+def as_picture(source: Path | Picture) -> Picture:
+    """The source itself, or all of the file at a path."""
+    return source if isinstance(source, Picture) else Picture(source)
+
+
+def load_or_reason(source: Path | Picture, target_px: int | None = None) -> Image.Image | str:
+    """The picture as `load_image` gives it, or, where it cannot be used, why: for whatever shows pictures."""
+    try:
+        return load_image(source, target_px)
+    except ImageError as error:
+        return error.reason
 
 
 def content_key(content: bytes, box: Box | None = None) -> str:

@@ -8,7 +8,8 @@ import numpy as np
 from IPython.display import HTML
 from PIL import Image
 
-Picture = Image.Image | np.ndarray
+# A picture to be shown, or in words why there is none.
+Picture = Image.Image | np.ndarray | str
 
 STYLE = """<style>
 .wb {color: var(--jp-ui-font-color1, #1f2328); margin: .5rem 0 1.25rem; font-size: .9rem; line-height: 1.4;
@@ -93,11 +94,13 @@ def thumbnail(image: Picture, alternative: str, thumb_px: int) -> str:
     Raises:
         ValueError: an array that is not a picture.
     """
+    if isinstance(image, str):
+        return f'<div class="wb-missing">{as_text(f"No picture: {image}")}</div>'
     address, (width, height) = webp_address(image, thumb_px)
     return f'<img src="{address}" width="{width}" height="{height}" alt="{as_text(alternative)}">'
 
 
-def webp_address(image: Picture, longest_px: int) -> tuple[str, tuple[int, int]]:
+def webp_address(image: Image.Image | np.ndarray, longest_px: int) -> tuple[str, tuple[int, int]]:
     """The picture as a WEBP data address, its longer side at most `longest_px`, and its width and height, px.
 
     Raises:

@@ -31,7 +31,7 @@ class ConfusedPair:
 
 
 def picture_sheet(
-    images: Sequence[Picture | str],
+    images: Sequence[Picture],
     captions: Sequence[str] | None = None,
     *,
     columns: int | None = None,
@@ -57,8 +57,7 @@ def picture_sheet(
     if columns is not None and columns < 1:
         raise ValueError(f"Wanted at least 1 column, found {columns}.")
     cells = "".join(
-        f"<figure>{_missing(image) if isinstance(image, str) else thumbnail(image, text, thumb_px)}"
-        f"<figcaption>{as_text(text)}</figcaption></figure>"
+        f"<figure>{thumbnail(image, text, thumb_px)}<figcaption>{as_text(text)}</figcaption></figure>"
         for image, text in zip(images, texts, strict=True)
     )
     width = f"max-width:{columns * (thumb_px + 24)}px;" if columns else ""
@@ -143,10 +142,6 @@ def summary_box(question: str, answer: str, protocol: str, details: Mapping[str,
         f'<p class="wb-big">{as_text(answer)}</p><p class="wb-protocol">{as_text(protocol)}</p>',
         f"{f'<dl>{rows}</dl>' if rows else ''}</section>",
     )
-
-
-def _missing(reason: str) -> str:
-    return f'<div class="wb-missing">{as_text(f"No picture: {reason}")}</div>'
 
 
 def _formatted(value: Any, style: Format) -> str:

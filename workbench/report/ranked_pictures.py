@@ -87,7 +87,9 @@ def _answer(answer: RankedAnswer, thumb_px: int) -> str:
 
 
 def _ratio(picture: Picture) -> float:
-    """Width over height."""
+    """Width over height; 1 where a reason stands in the picture's place."""
+    if isinstance(picture, str):
+        return 1.0
     if isinstance(picture, np.ndarray):
         return float(picture.shape[1] / picture.shape[0])
     return picture.width / picture.height

@@ -8,7 +8,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from workbench.data.catalog import Catalog
-from workbench.data.images import load_image
+from workbench.data.images import load_or_reason
 from workbench.report.markup import Picture, as_text, block, thumbnail, title_line
 
 
@@ -41,8 +41,8 @@ def load_twins(
     rows: list[Any] = list(pairs.itertuples())
     return [
         TwinPictures(
-            load_image(pictures[pair.row], target_px),
-            load_image(pictures[pair.other_row], target_px),
+            load_or_reason(pictures[pair.row], target_px),
+            load_or_reason(pictures[pair.other_row], target_px),
             pair.split,
             pair.other_split,
             pair.label,

@@ -20,6 +20,7 @@ import torch
 from workbench.data.augment import Augmentation, augment_image
 from workbench.data.catalog import Catalog
 from workbench.data.corruptions import CORRUPTIONS_VERSION, Corruption, corrupt_image
+from workbench.data.fingerprints import place_fingerprint
 from workbench.data.images import ImageError, Picture, check_quarantine, content_key, decode_image, image_bytes
 from workbench.models.device import choose_device
 from workbench.models.embedder import Embedder
@@ -35,7 +36,7 @@ from workbench.runs.root import outputs_folder
 
 __all__ = ["EmbeddingSet", "NotFiniteError", "choose_device", "embed_catalog", "print_progress"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _SAVE_EVERY_S = 5.0
 
@@ -69,7 +70,7 @@ def embed_catalog(
     """The embeddings of a catalog's images, from the cache when nothing has changed.
 
     The cache's key is the hash of embedder (weights, architecture, preprocessing), dtype, kind of device, copies, seed,
-    mirroring, corruption and the images (path, size, mtime_ns, box), so that it is never stale. Work is saved every few
+    mirroring, corruption and the images (where they lie, size, times of change, box), so that it is never stale. Work is saved every few
     seconds: a killed call goes on where it stopped and ends with the same bits. Two processes with the same work take turns.
 
     Args:
@@ -112,7 +113,7 @@ def embed_catalog(
         "augmentation": asdict(augmentation) if copies else None,
         "seed": seed if copies else None,
         "mirrored": mirrored,
-        "images": _images_fingerprint(catalog, pictures),
+        "images": place_fingerprint(pictures),
     }
     if corruption is not None:  # the keys of plain sets stay what they were
         described["corruption"] = {"version": CORRUPTIONS_VERSION, **asdict(corruption)}
@@ -236,15 +237,3 @@ def _in_order(
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _images_fingerprint(catalog: Catalog, pictures: list[Picture]) -> str:
-    digest = hashlib.sha256()
-    # names() has the boxes; the keys of sets without boxes stay what they were
-    for source, name, picture in zip(catalog.frame["source"], catalog.names(), pictures, strict=True):
-        try:
-            stat = picture.path.stat()
-            digest.update(f"{source}\0{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-        except OSError:
-            digest.update(f"{source}\0{name}\0missing\n".encode())
-    return digest.hexdigest()

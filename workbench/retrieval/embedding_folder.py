@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 
 from workbench.data.catalog import Catalog
+from workbench.data.fingerprints import content_fingerprint
+from workbench.data.images import say_box
 from workbench.runs.files import write_json
 
 
@@ -30,7 +32,8 @@ class EmbeddingSet:
         source_N: int64, the number of the photograph, 0-based, that a row comes from.
         copy_N: int64, 0 for the photograph itself, 1 and up for its augmented copies.
         quarantine: what could not be decoded: columns path, reason.
-        meta: fingerprint of the embedder, dtype, images/s and what else went into the cache key.
+        meta: fingerprint of the embedder, dtype, images/s, what else went into the cache key, and `content`, the fingerprint of
+            what is in the images, whatever their names.
     """
 
     embedding_ND: np.ndarray
@@ -100,7 +103,10 @@ class HalfMadeSet:
         table.to_parquet(self.folder / "catalog.parquet")
         speed = len(catalog) / self.seconds if self.seconds else None
         failures = {str(row): reason for row, reason in self.failures.items()}
-        write_json(self.folder / "meta.json", {**described, "images_per_s": speed, "failures": failures})
+        boxes = [say_box(picture.box) for picture in catalog.pictures()]
+        content = content_fingerprint(key + box for key, box in zip(self.sha256, boxes, strict=True))
+        about = {**described, "content": content, "images_per_s": speed, "failures": failures}
+        write_json(self.folder / "meta.json", about)
         (self.folder / "progress.json").unlink()
         os.rename(self.folder, folder)
 

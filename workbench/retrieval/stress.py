@@ -14,7 +14,7 @@ import pandas as pd
 from workbench.data.catalog import Catalog
 from workbench.data.corruption_kinds import KINDS
 from workbench.data.corruptions import FRAME_PX, Corruption, corrupt_image
-from workbench.data.images import Picture, content_key, decode_image, image_bytes
+from workbench.data.images import ImageError, Picture, content_key, decode_image, image_bytes
 from workbench.models.embedder import Embedder
 from workbench.models.preprocessing import Preprocessing
 from workbench.retrieval.baseline import chance_metrics
@@ -184,9 +184,26 @@ def run_stress(
 
 
 def example_pictures(
+    queries: Catalog, corruptions: Sequence[Corruption], preprocessing: Preprocessing
+) -> tuple[int, list[tuple[str, np.ndarray]]]:
+    """The first query that can be decoded, by its row, and what a trunk sees of it.
+
+    Captions and pictures, uint8 [H, W, 3]: of each kind of corruption the clean one, then each severity.
+
+    Raises:
+        ValueError: no query can be decoded.
+    """
+    for row, picture in enumerate(queries.pictures()):
+        try:
+            return row, _corrupted(picture, corruptions, preprocessing)
+        except ImageError:
+            continue
+    raise ValueError(f"None of the {len(queries)} queries can be decoded.")
+
+
+def _corrupted(
     picture: Picture, corruptions: Sequence[Corruption], preprocessing: Preprocessing
 ) -> list[tuple[str, np.ndarray]]:
-    """Captions and pictures, uint8 [H, W, 3], as a trunk sees them: of each kind the clean one, then each severity."""
     content = image_bytes(picture.path)
     key = content_key(content, picture.box)
     found: list[tuple[str, np.ndarray]] = []

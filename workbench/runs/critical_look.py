@@ -60,9 +60,14 @@ def _questions(metric: str) -> list[_Question]:
     def images(run: ComparedRun) -> object:
         return (run.record["facts"].get("cost") or {}).get("images")
 
+    def content(run: ComparedRun) -> object:
+        told = run.record["facts"].get("content")
+        return told and {part: _cut(fingerprint) for part, fingerprint in told.items()}
+
     rows: list[tuple[str, Callable[[ComparedRun], object], str, tuple[str, ...]]] = [
         ("Same data set?", lambda run: run.record["parameters"].get("data"), "Other pictures are another question.", ("data",)),
         ("Same images and labels?", fact("catalog"), "A name may stand for other files.", ("data", "data_root")),
+        ("Same pictures, byte for byte?", content, "Files may have been put in others' places.", ("data", "data_root")),
         ("Same training images?", fact("training_images"), "Other images to learn from are no merit of a recipe.", ("fold", "splits")),
         ("Same validation images?", fact("validation_images"), "Rates and steps are chosen on them.", ("fold", "splits")),
         ("Same queries?", lambda run: _queries(run, metric), "Only then is a difference paired.", ("data", "query_split")),

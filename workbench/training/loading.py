@@ -1,11 +1,11 @@
 """From image files to batches: decoded once when they fit into memory, augmented anew each time they are seen."""
 
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import joblib
 import numpy as np
@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from workbench.data.augment import Augmentation, augment_image
-from workbench.data.images import ImageError, Picture, load_image
+from workbench.data.images import ImageError, Picture, as_picture, content_key, image_bytes, load_image
 from workbench.models.preprocessing import Preprocessing
 from workbench.training.distributed import is_joined
 from workbench.training.sampling import Sample, sample_rng
@@ -24,7 +24,12 @@ OVERSIZE = 1.15
 100 % of the area is scaled by little more than 1."""
 
 Source = Path | Picture
-Render = Callable[[Source], np.ndarray]
+
+
+class Render(Protocol):
+    """From a source, and its file's content where that has been read already, to a picture, uint8 [H, W, 3]."""
+
+    def __call__(self, source: Source, content: bytes | None = None) -> np.ndarray: ...  # noqa: D102
 
 
 def render_training(preprocessing: Preprocessing) -> Render:
@@ -36,8 +41,8 @@ def render_training(preprocessing: Preprocessing) -> Render:
     shorter = round(preprocessing.decode_px * OVERSIZE)
     height, width = (round(side * OVERSIZE) for side in preprocessing.image_size)
 
-    def render(source: Source) -> np.ndarray:
-        image = load_image(source, target_px=shorter)
+    def render(source: Source, content: bytes | None = None) -> np.ndarray:
+        image = load_image(source, target_px=shorter, content=content)
         if preprocessing.resize == "squash":
             size = min(image.width, width), min(image.height, height)
         else:
@@ -51,16 +56,30 @@ def render_training(preprocessing: Preprocessing) -> Render:
 def render_plain(preprocessing: Preprocessing) -> Render:
     """A function from a path, or a box of a picture, to the trunk's input, uint8 [H, W, 3], as every evaluation makes it."""
 
-    def render(source: Source) -> np.ndarray:
-        return preprocessing.apply(load_image(source, target_px=preprocessing.decode_px))
+    def render(source: Source, content: bytes | None = None) -> np.ndarray:
+        return preprocessing.apply(load_image(source, target_px=preprocessing.decode_px, content=content))
 
     return render
 
 
-def read_images(
-    sources: Sequence[Source], render: Render, memory_mib: int
-) -> tuple[list[np.ndarray | None] | None, dict[int, str]]:
-    """All images rendered, or None when they take more than `memory_mib`, and the reason of each that cannot be used.
+class ReadImages(NamedTuple):
+    """What came of reading all images.
+
+    Attributes:
+        kept: one picture an image with None for the unusable ones; None when they take more memory than they may.
+        failures: why an image cannot be used, by row.
+        keys: of each file's content (see `images.content_key`), "" where it cannot be read.
+        num_bytes: what the pictures take together.
+    """
+
+    kept: list[np.ndarray | None] | None
+    failures: dict[int, str]
+    keys: list[str]
+    num_bytes: int
+
+
+def read_images(sources: Sequence[Source], render: Render, memory_mib: int) -> ReadImages:
+    """All images read, rendered and, where they fit into memory, kept.
 
     Every image is decoded once, in threads, also when it is not kept: what cannot be decoded is known before training.
 
@@ -68,26 +87,28 @@ def read_images(
         sources: of the images.
         render: from a source to the picture.
         memory_mib: what the pictures may take together; 0 keeps none.
-
-    Returns:
-        (one picture an image with None for the unusable ones, or None; reason by row).
     """
     failures: dict[int, str] = {}
+    keys: list[str] = []
     kept: list[np.ndarray | None] | None = [] if memory_mib else None
     num_bytes = 0
 
-    def attempt(source: Source) -> np.ndarray | str:
+    def attempt(source: Source) -> tuple[str, np.ndarray | str]:
+        picture, key = as_picture(source), ""
         try:
-            return render(source)
+            content = image_bytes(picture.path)
+            key = content_key(content, picture.box)
+            return key, render(source, content)
         except ImageError as error:
-            return error.reason
+            return key, error.reason
 
     num_threads = joblib.cpu_count()
     waiting = iter(sources)
     row = 0
     with ThreadPoolExecutor(num_threads, thread_name_prefix="decode") as pool:
         while part := list(islice(waiting, 64 * num_threads)):
-            for picture in pool.map(attempt, part):
+            for key, picture in pool.map(attempt, part):
+                keys.append(key)
                 if isinstance(picture, str):
                     failures[row] = picture
                 else:
@@ -97,7 +118,7 @@ def read_images(
                     if num_bytes > memory_mib * 2**20:
                         kept = None
                 row += 1
-    return kept, failures
+    return ReadImages(kept, failures, keys, num_bytes)
 
 
 class TrainingImages(Dataset[tuple[np.ndarray, int]]):

@@ -109,8 +109,9 @@ def train(
             if saved is not None:
                 check_same_run(saved["run"], described, folder)
             check_alike("run, or another checkpoint of it,", [described, None if saved is None else saved["step"]])
-            data = prepare(recipe, own.preprocessing, train, val, None if saved is None else saved["quarantine"])
-            check_alike("list of images that cannot be used", data.quarantine.to_numpy().tolist())
+            data = prepare(recipe, own.preprocessing, train, val, saved)
+            contents = [one["content"] for one in data.images.values()]
+            check_alike("list of images that cannot be used", [data.quarantine.to_numpy().tolist(), contents])
             num_steps = num_steps_of(recipe, data.sampler.num_samples)
             if chosen.type == "cuda":
                 free_mib = torch.cuda.mem_get_info(chosen)[0] / 2**20
@@ -121,6 +122,7 @@ def train(
             state = build_state(own, recipe, num_images_C, chosen)
             state.quarantine = data.quarantine.to_numpy().tolist()
             log(_opening_line(recipe, data, num_steps, chosen))
+            state.images = data.images
             if saved is not None:
                 state.unpack(saved)
                 log(f"going on after step {state.step} of {num_steps}")

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from workbench.data.catalog import DISTRACTOR_LABEL, JUNK_LABEL, Catalog
+from workbench.data.fingerprints import content_fingerprint, place_fingerprint, read_content_keys
 from workbench.data.images import check_quarantine
 from workbench.models.embedder import Embedder, replace_head
 from workbench.models.heads import takes_map
@@ -30,8 +31,8 @@ from workbench.training.recipe import NEUTRAL_FIELDS, Recipe
 from workbench.training.sampling import BalancedSampler, balance_validation, share_with_positive
 from workbench.training.validation import answers_by
 
-FORMAT_VERSION = 2
-"""Of checkpoints; 1 had recipes with ArcFace alone and a `learning_rate` for the trunk."""
+FORMAT_VERSION = 3
+"""Of checkpoints; 1 had recipes with ArcFace alone and a `learning_rate` for the trunk, 2 did not know what is in the images."""
 
 LEAST_SHARE_WITH_POSITIVE = 0.5
 """Of the images in a random batch; below it most of a triplet loss's work is for nothing."""
@@ -50,6 +51,8 @@ class Prepared:
         validation_catalog: the images that are validated on.
         validation_labels: int64 [V], their classes.
         quarantine: columns part (train or val), row (of the given catalog), path, reason.
+        images: of each part, by what its images are known again: `place` and `content` (see `data.fingerprints`), and
+            `num_bytes`, what they take in memory.
     """
 
     class_names: np.ndarray
@@ -60,10 +63,11 @@ class Prepared:
     validation_catalog: Catalog | None
     validation_labels: np.ndarray
     quarantine: pd.DataFrame
+    images: dict[str, dict[str, Any]]
 
 
 def prepare(
-    recipe: Recipe, preprocessing: Preprocessing, train: Catalog, val: Catalog | None, known: list[list[Any]] | None
+    recipe: Recipe, preprocessing: Preprocessing, train: Catalog, val: Catalog | None, known: dict[str, Any] | None
 ) -> Prepared:
     """The data of a training.
 
@@ -71,8 +75,8 @@ def prepare(
         recipe: sampling, augmentation, memory_mib and validation_images_per_class are read.
         preprocessing: of the embedder.
         train, val: as given by the caller.
-        known: the quarantine's rows of the run that is gone on with. Images that do not fit into memory are then not
-            decoded a second time to find out.
+        known: `quarantine` (its rows) and `images` of the run that is gone on with. Images that did not fit into memory are
+            then not decoded a second time to find out, and read only where their files have been touched since.
 
     Raises:
         ValueError: fewer than two classes, labels of no individual, validation without a common class, batches that hold
@@ -80,7 +84,8 @@ def prepare(
         QuarantineError: more than 1 % of the images cannot be decoded.
     """
     rows = _trainable_rows(train, recipe)
-    kept, bad = _read(train, rows, "train", render_training(preprocessing), recipe, known)
+    images: dict[str, dict[str, Any]] = {}
+    kept, bad, images["train"] = _read(train, rows, "train", render_training(preprocessing), recipe, known)
     usable = rows[~np.isin(rows, bad["row"].to_numpy())]
     check_quarantine(bad, len(rows))
     chosen = train.take(usable)
@@ -95,16 +100,17 @@ def prepare(
         for augmentation in (recipe.augmentation, None)
     )
     if val is None:
-        return Prepared(class_names, sampler, training, references, None, None, np.empty(0, dtype=np.int64), bad)
+        nobody = np.empty(0, dtype=np.int64)
+        return Prepared(class_names, sampler, training, references, None, None, nobody, bad, images)
     asked, _ = balance_validation(val, class_names, recipe.validation_images_per_class, recipe.seed)
     all_rows = np.arange(len(asked))
-    kept_val, bad_val = _read(asked, all_rows, "val", render_plain(preprocessing), recipe, known)
+    kept_val, bad_val, images["val"] = _read(asked, all_rows, "val", render_plain(preprocessing), recipe, known)
     check_quarantine(bad_val, len(asked))
     seen = asked.take(all_rows[~np.isin(all_rows, bad_val["row"].to_numpy())])
     label_V = np.searchsorted(class_names, seen.labels.astype(str)).astype(np.int64)
     validation = PlainImages(seen.pictures(), label_V, preprocessing, kept_val)
     quarantine = pd.concat([bad, bad_val], ignore_index=True)
-    return Prepared(class_names, sampler, training, references, validation, seen, label_V, quarantine)
+    return Prepared(class_names, sampler, training, references, validation, seen, label_V, quarantine, images)
 
 
 def embed_frozen(data: Prepared, embedder: Embedder, recipe: Recipe, device: torch.device) -> Prepared:
@@ -229,22 +235,35 @@ def _trainable_rows(train: Catalog, recipe: Recipe) -> np.ndarray:
 
 
 def _read(
-    catalog: Catalog, rows: np.ndarray, part: str, render: Render, recipe: Recipe, known: list[list[Any]] | None
-) -> tuple[list[np.ndarray | None] | None, pd.DataFrame]:
-    """The usable images of `rows` where they fit into memory, in order, and the table of the others."""
-    listed = [item for item in known or [] if item[0] == part]
-    if known is not None and not recipe.memory_mib:
-        return None, _table(listed)
+    catalog: Catalog, rows: np.ndarray, part: str, render: Render, recipe: Recipe, known: dict[str, Any] | None
+) -> tuple[list[np.ndarray | None] | None, pd.DataFrame, dict[str, Any]]:
+    """The usable images of `rows` where they fit into memory, in order, the table of the others, and what they all are."""
     asked = catalog.take(rows)
-    kept, failures = read_images(asked.pictures(), render, recipe.memory_mib)
+    pictures = asked.pictures()
+    place = place_fingerprint(pictures)
+    before = None if known is None else known["images"][part]
+    if known is not None and before is not None and before["num_bytes"] > recipe.memory_mib * 2**20:
+        if place != before["place"]:
+            _check_content(content_fingerprint(read_content_keys(pictures)), before, part)
+        return None, _table([item for item in known["quarantine"] if item[0] == part]), {**before, "place": place}
+    read = read_images(pictures, render, recipe.memory_mib)
+    content = content_fingerprint(read.keys)
+    if before is not None:
+        _check_content(content, before, part)
     names = asked.names()
-    found = [[part, int(rows[number]), str(names[number]), reason] for number, reason in sorted(failures.items())]
-    if known is not None and [item[1] for item in found] != [item[1] for item in listed]:
+    found = [[part, int(rows[number]), str(names[number]), reason] for number, reason in sorted(read.failures.items())]
+    kept: list[np.ndarray | None] | None = None
+    if read.kept is not None:
+        kept = [picture for picture in read.kept if picture is not None]
+    return kept, _table(found), {"place": place, "content": content, "num_bytes": read.num_bytes}
+
+
+def _check_content(content: str, before: dict[str, Any], part: str) -> None:
+    if content != before["content"]:
         raise ValueError(
-            f"Images of the {part} set have changed since this training began: {len(listed)} could not be decoded then, "
-            f"{len(found)} now. Restore them, or train in another folder."
+            f"Images of the {part} set have changed since this training began: other pictures lie under the same names. "
+            "Restore them, or train in another folder."
         )
-    return (None if kept is None else [picture for picture in kept if picture is not None]), _table(found)
 
 
 def _table(items: list[list[Any]]) -> pd.DataFrame:

@@ -36,6 +36,7 @@ class TrainingResult:
         validation_images: one row a validation and image: step, path, label, predicted, correct.
         images_per_class: label, before (images there are) and after (samples an epoch).
         quarantine: part (train or val), row, path and reason of the images that were left out.
+        content: fingerprint of what is in the images of each part, whatever their names.
         best_step: of the embedder; None where nothing was validated.
         last_step: optimiser steps done.
         cost: seconds, images, images_per_s, peak_memory_mib (of the GPU, else of this process), device, amp.
@@ -48,6 +49,7 @@ class TrainingResult:
     validation_images: pd.DataFrame
     images_per_class: pd.DataFrame
     quarantine: pd.DataFrame
+    content: dict[str, str]
     best_step: int | None
     last_step: int
     cost: dict[str, Any]
@@ -93,6 +95,7 @@ def finish_training(
         validation_images=per_image_table(state.predictions, data.validation_catalog, data.class_names),
         images_per_class=data.sampler.images_per_class(data.class_names),
         quarantine=data.quarantine,
+        content={part: one["content"] for part, one in data.images.items()},
         best_step=state.best_step,
         last_step=state.step,
         cost={

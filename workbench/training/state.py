@@ -35,7 +35,8 @@ class TrainingState:
         predictions: the predicted classes at each validation, by step.
         best_step, best_accuracy: of the best validation; None and -1 before the first.
         seconds: spent so far, in all processes that worked on this run.
-        quarantine: path and reason of each image that cannot be used.
+        quarantine: part, row, path and reason of each image that cannot be used.
+        images: of each part, by what its images are known again (see `prepare.Prepared`).
         whole: False while a step is being computed; such a state is not worth saving.
     """
 
@@ -54,6 +55,7 @@ class TrainingState:
     best_accuracy: float = -1.0
     seconds: float = 0.0
     quarantine: list[list[str]] = field(default_factory=list)
+    images: dict[str, dict[str, Any]] = field(default_factory=dict)
     whole: bool = True
 
     @property
@@ -97,6 +99,7 @@ class TrainingState:
             "best_accuracy": self.best_accuracy,
             "seconds": self.seconds,
             "quarantine": self.quarantine,
+            "images": self.images,
         }
 
     def unpack(self, packed: dict[str, Any]) -> None:
