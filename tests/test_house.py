@@ -41,7 +41,7 @@ NUMPY_ONLY = {
     *("mistakes", "stats", "intervals", "open_set"),
     *("reid", "reid_protocol", "reid_ranking", "reid_result", "reid_values", "similarities", "false_accepts"),
     *("open_set_protocol", "open_set_search", "open_set_measures", "held_out", "threshold_choice", "thresholds"),
-    *("calibration", "calibration_curves", "reliability"),
+    *("calibration", "reliability"),
     *("tracklets", "rerank", "k_reciprocal", "reid_metrics", "reference_quality", "label_errors", "conventions"),
     *("condensation", "leave_out", "paired_runs", "seed_groups", "spread", "zero_shot"),
     *("explore", "projection"),

@@ -122,7 +122,7 @@ def test_a_gallery_says_who_made_it_from_what_and_what_was_measured(
     out = capfd.readouterr().out
     assert out.startswith("20 references, 4 labels, version 1\nembedder: timm:test_resnet, identity head, width 96")
     assert "20 references, each asked without its own image" in out
-    assert "not known: False accepts of 1 % cannot be told from 20 queries (the smallest rate is 0.05)" in out
+    assert "not known: False accepts of 1 % cannot be told from 20 queries (the smallest rate is 0.5)" in out
 
 
 def test_a_gallery_is_not_measured_with_its_own_pictures(
@@ -199,7 +199,7 @@ def test_boxes_of_a_table_are_answered_row_for_row(
         (["--embedder", "other"], "did not make the gallery"),
         (["--gallery", "nowhere"], "nowhere is no gallery"),
         (["--out", "answers.xlsx"], "found 'answers.xlsx'"),
-        (["--false-accepts", "0.01"], "cannot be told from 20 queries; the smallest that was measured is 0.05"),
+        (["--false-accepts", "0.01"], "cannot be told from 20 queries; the smallest that was measured is 0.5"),
         (["--threshold", "2"], "from -1 to 1"),
         (["--threshold", "0.5", "--false-accepts", "0.1"], "not allowed with"),
         (["--top", "0"], "wanted a number above 0"),

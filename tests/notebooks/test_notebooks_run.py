@@ -210,6 +210,10 @@ def test_a_built_gallery_keeps_what_was_measured_and_answers(tmp_path: Path) -> 
     gallery = Gallery.load(folders[0] / "gallery")
     assert gallery.about["embedder"] == record["facts"]["embedding"]["embedder"]
     assert gallery.about["measured"]["by"] == "queries"
+    # the calibration that is shown is the one that is saved, and a query is one answer
+    num_asked = gallery.about["calibration"]["num_answers"]
+    assert num_asked == gallery.about["measured"]["num_known"] == metrics["calibration/Brier"]["n"]
+    assert gallery.about["calibration"]["note"] in (folders[0] / "report.html").read_text(encoding="utf-8")
     found = gallery.search_labels(gallery.embedding_ND, 1)
     assert found.label_QK[:, 0].tolist() == gallery.references["label"].tolist()
 

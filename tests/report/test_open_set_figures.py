@@ -53,7 +53,7 @@ def _every_figure(name: str) -> list[go.Figure]:
         figures.risk_against_coverage(_curves(), name, unknown_share=0.2),
         threshold_figures.threshold_against_gallery(_growth(), name),
         threshold_figures.false_accepts_against_gallery(_growth(), name),
-        threshold_figures.reliability_curve(_bins(), name),
+        threshold_figures.reliability_curve(_bins(), _bins(), name),
     ]
 
 
@@ -130,11 +130,17 @@ def test_growth_shows_each_rate_and_the_kept_threshold() -> None:
 
 
 def test_reliability_shows_counts_and_the_diagonal() -> None:
-    figure = threshold_figures.reliability_curve(_bins())
+    figure = threshold_figures.reliability_curve(_bins(), _bins().assign(observed=[0.1, 0.6, 0.8]))
     lines = _lines(figure)
     assert (list(lines["as promised"].x), list(lines["as promised"].y)) == ([0, 1], [0, 1])
-    assert list(lines["observed"].y) == [0.2, 0.5, 0.9]
-    assert np.asarray(lines["observed"].error_y.arrayminus) == pytest.approx([0.1, 0.1, 0.1])
+    honest, saved = (
+        lines["cross-fitted: each label by a fit without it"],
+        lines["saved calibration, on what it was fitted to"],
+    )
+    assert list(honest.y) == [0.2, 0.5, 0.9]
+    assert np.asarray(honest.error_y.arrayminus) == pytest.approx([0.1, 0.1, 0.1])
+    assert list(saved.y) == [0.1, 0.6, 0.8]
+    assert saved.error_y.arrayminus is None
     assert list(lines["answers"].y) == [1234, 1234, 1234]
 
 
@@ -145,9 +151,9 @@ def test_reliability_shows_counts_and_the_diagonal() -> None:
         (figures.similarity_histograms, _answers().drop(columns="right"), "right is missing"),
         (figures.oscr_curves, _curves().query("curve == 'risk'"), "rows of the curve 'DIR'"),
         (figures.dir_against_far, _curves().drop(columns="resolved"), "resolved is missing"),
-        (threshold_figures.threshold_against_gallery, _growth().iloc[:0], "no split holds out two classes"),
+        (threshold_figures.threshold_against_gallery, _growth().iloc[:0], "at least one gallery size"),
         (threshold_figures.false_accepts_against_gallery, _growth().drop(columns="n"), "n is missing"),
-        (threshold_figures.reliability_curve, _bins().iloc[:0], "at least one bin"),
+        (lambda bins: threshold_figures.reliability_curve(bins, _bins()), _bins().iloc[:0], "at least one bin"),
     ],
 )
 def test_tables_without_content_are_refused(

@@ -11,7 +11,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
-from workbench.retrieval.calibration import Calibration, cross_fit, fit_calibration
+from workbench.retrieval.calibration import ENOUGH_FOR_ISOTONIC, Calibration, cross_fit, fit_calibration
 from workbench.retrieval.reliability import calibration_metrics, reliability
 
 
@@ -142,6 +142,15 @@ def test_cross_fit_never_sees_the_class_that_it_judges() -> None:
     own = fold_C[np.unique(groups.astype(str), return_inverse=True)[1]] == 2  # classes are coded as text
     wanted = fit_calibration(similarity[~own], correct[~own]).probability(similarity[own])
     assert whole[own] == pytest.approx(wanted)
+
+
+def test_folds_fit_the_kind_of_curve_that_all_answers_have() -> None:
+    # about 1,150 right and as many wrong answers: four fifths of them alone would be logistic
+    similarity, _, correct, groups = _answers(2400, seed=1)
+    assert ENOUGH_FOR_ISOTONIC <= min(correct.sum(), (1 - correct).sum()) < ENOUGH_FOR_ISOTONIC * 5 / 4
+    found = cross_fit(similarity, correct, groups)
+    assert (found == cross_fit(similarity, correct, groups, method="isotonic")).all()
+    assert fit_calibration(similarity, correct).method == "isotonic"
 
 
 def test_reliability_by_hand() -> None:

@@ -5,14 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.retrieval.explore import as_written, count_answers, threshold_metrics
-from workbench.retrieval.leave_out import LeftOut
+from workbench.retrieval.explore import count_answers, threshold_metrics
+from workbench.retrieval.leave_out import LeftOut, as_written
 from workbench.retrieval.projection import project
 
 
 def _left_out(known: list[float], right: list[bool], unknown: list[float]) -> LeftOut:
     labels = np.array([f"label {place % 3}" for place in range(len(known))], dtype=object)
-    return LeftOut(labels, np.array(known, np.float32), np.array(right, bool), np.array(unknown, np.float32))
+    nobody, without = np.full(len(unknown), "", object), np.array(unknown, np.float32)
+    return LeftOut(
+        labels, np.array(known, np.float32), np.array(right, bool), np.array(unknown, np.float32), nobody, without
+    )
 
 
 def test_counts_of_five_queries_by_hand() -> None:

@@ -434,7 +434,7 @@ def test_a_margin_wants_two_classes() -> None:
     result = evaluate_open_set(
         reference_ND, reference_labels, query_QD, query_labels, replace(QUICK, statistic="margin"), groups
     )
-    with pytest.raises(ValueError, match="more classes in the gallery than 1"):
+    with pytest.raises(ValueError, match="at least 2 classes in the gallery, found 1"):
         result.similarities.answers(np.arange(12) == 0)
     nearest = evaluate_open_set(reference_ND, reference_labels, query_QD, query_labels, QUICK, groups)
     assert np.isnan(nearest.similarities.answers(np.arange(12) == 0, margins=True).margin_Q).all()

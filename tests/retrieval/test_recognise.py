@@ -18,7 +18,8 @@ from workbench.models.embedder import Embedder, build_embedder
 from workbench.retrieval.answers import check_out, csv_text, json_lines, write_answers
 from workbench.retrieval.calibration import Calibration, fit_calibration
 from workbench.retrieval.gallery import Gallery
-from workbench.retrieval.gallery_measure import describe_gallery, measure_gallery
+from workbench.retrieval.gallery_measure import answers_once, describe_gallery, measure_gallery
+from workbench.retrieval.leave_out import LeftOut
 from workbench.retrieval.recognise import check_fit, choose_acceptance, recognise
 
 HOSTILE = ["00012345678905", "12345678905", '=1+1,"x"', "<img src=x onerror=alert(1)>", "a\r\nb\u2028c", " NA ", "nan"]
@@ -218,7 +219,8 @@ def measured_gallery(num_labels: int, num_references: int) -> Gallery:
 def test_the_threshold_comes_from_what_was_measured() -> None:
     gallery = measured_gallery(30, 10)
     rows = {row["rate"]: row for row in gallery.about["measured"]["false_accepts"]}
-    assert sorted(rows) == [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
+    # two queries of one label surpass all others' when it is out: 0.005 of 300 cannot be told
+    assert sorted(rows) == [0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
     acceptance, notes = choose_acceptance(gallery)
     assert (acceptance.threshold, notes) == (rows[0.01]["threshold"], [])
     assert f"0.01 false accepts: {rows[0.01]['false_accepts']['value']:.2%} [" in acceptance.words
@@ -228,7 +230,7 @@ def test_the_threshold_comes_from_what_was_measured() -> None:
     assert notes == ["a rate of 0.03 was not measured; the threshold is that of 0.02"]
     assert choose_acceptance(gallery, threshold=-1)[0].threshold == -1
     with pytest.raises(
-        ValueError, match=r"0\.001 cannot be told from 300 queries; the smallest that was measured is 0\.005"
+        ValueError, match=r"0\.001 cannot be told from 300 queries; the smallest that was measured is 0\.01"
     ):
         choose_acceptance(gallery, false_accepts=0.001)
     for wrong in (0, 1, -0.1, float("nan")):
@@ -245,15 +247,15 @@ def test_the_threshold_comes_from_what_was_measured() -> None:
 
 
 def test_a_gallery_says_what_is_not_known(tmp_path: Path) -> None:
-    one_each = measured_gallery(20, 1)
+    one_each = measured_gallery(20, 1)  # the two nearest are each other's: both surpass all that is left without them
     assert one_each.about["calibration"] is None
     assert one_each.about["measured"]["accuracy"] is None
     text = "\n".join(describe_gallery(one_each))
-    assert "not known: False accepts of 1 % cannot be told from 20 queries (the smallest rate is 0.05)" in text
+    assert "not known: False accepts of 1 % cannot be told from 20 queries (the smallest rate is 0.1)" in text
     assert "not known: How often answers are right" in text
     acceptance, notes = choose_acceptance(one_each)  # the smallest rate there is, and it is said
     assert acceptance.threshold == one_each.about["measured"]["false_accepts"][0]["threshold"]
-    assert notes == ["a rate of 0.01 was not measured; the threshold is that of 0.05"]
+    assert notes == ["a rate of 0.01 was not measured; the threshold is that of 0.1"]
     with pytest.raises(ValueError, match="nothing is mistaken for another"):
         choose_acceptance(measured_gallery(1, 5))
     several = measured_gallery(30, 10)
@@ -267,11 +269,33 @@ def test_probabilities_know_of_unknown_products() -> None:
     gallery = measured_gallery(30, 10)
     fitted = Calibration.from_dict(gallery.about["calibration"])
     measured = gallery.about["measured"]
-    assert fitted.num_answers == 300 + 75  # one in five is unknown
-    assert fitted.num_right == pytest.approx(measured["accuracy"]["value"] * 300)
+    assert fitted.num_answers == measured["num_known"] == 300  # one in five asked as unknown, none asked twice
+    assert fitted.num_right == pytest.approx(measured["accuracy"]["value"] * 240, abs=10)
     similarity_N = np.linspace(-1, 1, 201)
     assert (np.diff(fitted.probability(similarity_N)) >= 0).all()
     assert 0 <= fitted.probability(-1.0) < 0.1 < 0.9 < fitted.probability(1.0) <= 1
+
+
+def test_each_query_is_one_answer_of_the_calibration() -> None:
+    # x has no reference, y no other label (and no reference but itself): of 11 that can be asked, x first and one more are unknown
+    nan = np.nan
+    known = np.array([*np.arange(10) / 10, nan, nan], np.float32)
+    unknown = np.array([*-np.arange(10) / 10, -2, nan], np.float32)
+    label_Q = np.array([*"aabbccddee", "x", "y"], object)
+    left_out = LeftOut(label_Q, known, known > 0.45, unknown, label_Q, unknown)
+    similarity_N, right_N, label_N = answers_once(left_out, seed=3)
+    as_unknown = np.flatnonzero(similarity_N < 0)
+    assert len(similarity_N) == 11
+    assert len(as_unknown) == 2
+    assert similarity_N.min() == -2
+    assert sorted(np.abs(similarity_N)) == pytest.approx([*np.arange(10) / 10, 2])
+    assert sorted(label_N) == sorted([*"aabbccddee", "x"])
+    assert not right_N[as_unknown].any()
+    rest = np.setdiff1d(np.arange(11), as_unknown)
+    assert (right_N[rest] == (similarity_N[rest] > 0.45)).all()
+    # three of four have no reference: one in five of what is used, not three in four, is unknown
+    many = LeftOut(label_Q, np.where(np.arange(12) < 4, known, np.float32(nan)), known > 1, unknown, label_Q, unknown)
+    assert (len(answers_once(many)[0]), (answers_once(many)[0] < 0).sum()) == (5, 1)
 
 
 def hostile_answers() -> pd.DataFrame:

@@ -191,6 +191,8 @@ def check_change(
 def check_threshold(own: Answers, mixed: Answers, far: float) -> tuple[Check, ...]:
     """Returns how far the threshold of the open set moves, and what happens when the old one is kept; nothing is asked.
 
+    For the drift alone: the plain quantile of these queries. The threshold that a gallery offers is higher (`threshold_choice`).
+
     Args:
         own: torch against the export with references of its own.
         mixed: torch against the export's queries with torch's references.

@@ -26,7 +26,10 @@ def threshold_against_gallery(growth: pd.DataFrame, subtitle: str = "") -> go.Fi
     figure = go.Figure()
     for index, (far, rows) in enumerate(growth.groupby("far", sort=False)):
         _add_growth(figure, rows, "threshold", _far_text(far, rows), index)
-    notes = [subtitle, f"Chosen on n = {span(growth['num_chosen_on'])} held-out queries a split. Bars: 95 % intervals"]
+    notes = [
+        subtitle,
+        f"Chosen on n = {span(growth['num_chosen_on'])} queries a split, each without its class. Bars: 95 % intervals",
+    ]
     finish(figure, "How the threshold moves as the gallery grows", [*notes, _unresolved(growth)], 460)
     _gallery_axis(figure, growth)
     figure.update_yaxes(title_text="threshold of the statistic")
@@ -59,44 +62,41 @@ def false_accepts_against_gallery(growth: pd.DataFrame, subtitle: str = "") -> g
     return figure
 
 
-def reliability_curve(bins: pd.DataFrame, subtitle: str = "") -> go.Figure:
+def reliability_curve(bins: pd.DataFrame, saved: pd.DataFrame, subtitle: str = "") -> go.Figure:
     """The share of right answers against the probability that was promised, bins of equal count, n at each point.
 
     Args:
-        bins: columns `predicted`, `observed`, `low`, `high`, `n`.
+        bins: columns `predicted`, `observed`, `low`, `high`, `n`; predicted by `cross_fit`: what the calibration is worth.
+        saved: the same of the calibration that is saved, on the answers that it was fitted to.
         subtitle: how the answers came about, in words.
 
     Raises:
         ValueError: no bin, or a column is missing.
     """
-    need_columns(bins, ("predicted", "observed", "low", "high", "n"), "bins")
-    if bins.empty:
-        raise ValueError("Wanted at least one bin, found none.")
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.82, 0.18], vertical_spacing=0.04)
-    figure.add_scatter(
-        x=[0, 1],
-        y=[0, 1],
-        mode="lines",
-        name="as promised",
-        line={"color": GREY, "dash": "dot", "width": 1.5},
-        row=1,
-        col=1,
-    )
-    observed = bins["observed"].to_numpy(np.float64)
-    low, high = (bins[end].to_numpy(np.float64) for end in ("low", "high"))
-    figure.add_scatter(
-        x=bins["predicted"],
-        y=observed,
-        name="observed",
-        mode="lines+markers",
-        line={"color": OKABE_ITO[0], "width": 2},
-        marker={"size": 9, "symbol": SYMBOLS[0]},
-        error_y={**interval_bars(observed, low, high), "width": 4},
-        customdata=[thousands(n) for n in bins["n"]],
-        hovertemplate="promised %{x:.1%}, right %{y:.1%}, n = %{customdata}",
-        row=1,
-        col=1,
-    )
+    line = {"color": GREY, "dash": "dot", "width": 1.5}
+    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", name="as promised", line=line, row=1, col=1)
+    for index, (name, table) in enumerate(
+        (("cross-fitted: each label by a fit without it", bins), ("saved calibration, on what it was fitted to", saved))
+    ):
+        need_columns(table, ("predicted", "observed", "low", "high", "n"), "bins")
+        if table.empty:
+            raise ValueError("Wanted at least one bin, found none.")
+        observed, low, high = (table[column].to_numpy(np.float64) for column in ("observed", "low", "high"))
+        figure.add_scatter(
+            x=table["predicted"],
+            y=observed,
+            name=name,
+            mode="lines+markers",
+            line={"color": OKABE_ITO[index], "width": 2, "dash": _DASHES[index]},
+            marker={"size": 9, "symbol": SYMBOLS[index]},
+            # the fitted one promises nothing: it has seen the answers
+            error_y={**interval_bars(observed, low, high), "width": 4} if index == 0 else None,
+            customdata=[thousands(n) for n in table["n"]],
+            hovertemplate="promised %{x:.1%}, right %{y:.1%}, n = %{customdata}",
+            row=1,
+            col=1,
+        )
     figure.add_bar(
         x=bins["predicted"],
         y=bins["n"],
@@ -107,7 +107,7 @@ def reliability_curve(bins: pd.DataFrame, subtitle: str = "") -> go.Figure:
         row=2,
         col=1,
     )
-    notes = [subtitle, f"{len(bins)} bins, n = {span(bins['n'])} answers each. Bars: 95 % intervals"]
+    notes = [subtitle, f"{len(bins)} bins, n = {span(bins['n'])} answers each. Bars: 95 % intervals over labels"]
     finish(figure, "Is the probability what it says?", notes, 540)
     figure.update_xaxes(tickformat=".0%", range=[-0.02, 1.02])
     figure.update_xaxes(title_text="probability promised (mean of the bin, %)", row=2, col=1)
@@ -119,7 +119,7 @@ def reliability_curve(bins: pd.DataFrame, subtitle: str = "") -> go.Figure:
 def _need_growth(growth: pd.DataFrame, columns: Sequence[str]) -> None:
     need_columns(growth, ("gallery_classes", "far", "resolved", *columns), "growth")
     if growth.empty:
-        raise ValueError("Wanted at least one gallery size, found none: no split holds out two classes.")
+        raise ValueError("Wanted at least one gallery size, found none.")
 
 
 def _add_growth(figure: go.Figure, rows: pd.DataFrame, column: str, name: str, index: int) -> None:

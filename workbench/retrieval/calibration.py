@@ -9,9 +9,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit
-
-from workbench.retrieval.calibration_curves import fit_isotonic, fit_logistic
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+from sklearn.isotonic import IsotonicRegression
 
 Method = Literal["auto", "logistic", "isotonic"]
 ENOUGH_FOR_ISOTONIC = 1000
@@ -29,7 +29,8 @@ class Calibration:
         intercept: of "logistic".
         knots: similarities of "isotonic", ascending.
         levels: probabilities at the knots, 0 to 1, not falling.
-        num_answers: answers behind it; num_right: how many of them (expected, where answers tie) were right.
+        num_answers: answers behind it, each of another query.
+        num_right: how many of them (expected, where answers tie) were right.
         num_classes: classes behind it; 0 where none were given.
         note: what it was fitted on, and what to beware of; a sentence or more.
     """
@@ -116,7 +117,7 @@ def fit_calibration(
     shape but wants data. Logistic regression has a small penalty on the slopes of the standardised features, and smoothed
     targets, so that separable answers, or only right ones, give no probability of 0 or 1; isotonic levels keep within
     the same ends. A slope below 0 becomes 0: the similarity then says nothing. The share of unknown products among the
-    answers is taken as that of the shop.
+    answers is taken as that of the shop. A query counts once: give one answer of it, or n is not what it seems.
 
     Args:
         similarity_N: to the nearest reference.
@@ -132,12 +133,9 @@ def fit_calibration(
     and Caruana 2005 (isotonic from about 1,000 cases on).
     """
     features_NF, correct_N, class_N = check_answers(similarity_N, correct_N, groups, margin_N)
-    if method not in get_args(Method) or (method == "isotonic" and margin_N is not None):
-        raise ValueError(f"method must be auto, logistic or (without margin) isotonic, found {method!r}")
+    method = _choose_method(features_NF, correct_N, method)
     num_right = float(correct_N.sum())
     rarer = min(num_right, len(correct_N) - num_right)
-    if method == "auto":
-        method = "isotonic" if rarer >= ENOUGH_FOR_ISOTONIC and margin_N is None else "logistic"
     num_classes = 0 if groups is None else len(np.unique(class_N))
     note = f"{method}, fitted on {len(correct_N):,} answers, {num_right / len(correct_N):.0%} right"
     note += f", of {num_classes:,} classes." if num_classes else "."
@@ -148,9 +146,11 @@ def fit_calibration(
     levels: tuple[float, ...] = ()
     intercept = 0.0
     if method == "isotonic":
-        knots, levels = fit_isotonic(features_NF[:, 0], correct_N)
+        curve = IsotonicRegression(y_min=0, y_max=1).fit(features_NF[:, 0], correct_N)
+        knots = tuple(curve.X_thresholds_.tolist())
+        levels = tuple(np.clip(curve.y_thresholds_, *_soft_ends(correct_N)).tolist())
     else:
-        slopes, intercept = fit_logistic(features_NF, correct_N)
+        slopes, intercept = _fit_logistic(features_NF, correct_N)
         if slopes[0] == 0:
             note += " The similarity does not tell right from wrong answers."
     return Calibration(method, slopes, intercept, knots, levels, len(correct_N), num_right, num_classes, note)
@@ -173,7 +173,7 @@ def cross_fit(
         correct_N: as there.
         groups: the class of each answer; a class is in one fold.
         margin_N: as there.
-        method: as there; each fold chooses for itself.
+        method: as there; "auto" is for all folds what it would be for all answers, so that one kind of curve is judged.
         num_folds: at most the number of classes.
         seed: of the folds.
 
@@ -184,6 +184,7 @@ def cross_fit(
     num_classes = class_N.max() + 1
     if num_classes < 2 or num_folds < 2:
         raise ValueError(f"at least two classes and two folds are wanted, found {num_classes} and {num_folds}")
+    method = _choose_method(features_NF, correct_N, method)
     fold_C = np.random.default_rng(seed).permutation(num_classes) % num_folds
     margins_N = None if margin_N is None else features_NF[:, 1]
     probability_N = np.empty(len(correct_N))
@@ -216,3 +217,42 @@ def check_answers(
         raise ValueError("finite similarities and truths from 0 to 1 are wanted: leave answers with NaN out")
     class_N = np.unique(labels.astype(str), return_inverse=True)[1]
     return np.stack(features, axis=1), correct, class_N
+
+
+def _choose_method(features_NF: np.ndarray, correct_N: np.ndarray, method: Method) -> Method:
+    with_margin = features_NF.shape[1] > 1
+    if method not in get_args(Method) or (method == "isotonic" and with_margin):
+        raise ValueError(f"method must be auto, logistic or (without margin) isotonic, found {method!r}")
+    if method != "auto":
+        return method
+    rarer = min(correct_N.sum(), len(correct_N) - correct_N.sum())
+    return "isotonic" if rarer >= ENOUGH_FOR_ISOTONIC and not with_margin else "logistic"
+
+
+def _fit_logistic(features_NF: np.ndarray, correct_N: np.ndarray) -> tuple[tuple[float, ...], float]:
+    """(slopes, intercept), slopes at least 0: least cross entropy of smoothed targets plus half the squared standardised slopes."""
+    low, high = _soft_ends(correct_N)
+    target_N = low + (high - low) * correct_N
+    mean_F, sd_F = features_NF.mean(axis=0), features_NF.std(axis=0)
+    scaled_NF = np.divide(features_NF - mean_F, sd_F, out=np.zeros_like(features_NF), where=sd_F > 1e-9)
+
+    def loss(beta_F: np.ndarray) -> tuple[float, np.ndarray]:
+        logit_N = beta_F[0] + scaled_NF @ beta_F[1:]
+        error_N = expit(logit_N) - target_N
+        value = np.logaddexp(0, logit_N).sum() - target_N @ logit_N + (beta_F[1:] ** 2).sum() / 2
+        # of one answer, so that the optimiser's tolerances mean the same for any number of them
+        return value / len(target_N), np.append(error_N.sum(), error_N @ scaled_NF + beta_F[1:]) / len(target_N)
+
+    start_F = np.append(logit(target_N.mean()), np.zeros(scaled_NF.shape[1]))
+    bounds = [(None, None), *[(0, None)] * scaled_NF.shape[1]]
+    found_F = minimize(
+        loss, start_F, jac=True, bounds=bounds, options={"ftol": 1e-15, "gtol": 1e-10, "maxiter": 1000}
+    ).x
+    slopes_F = np.divide(found_F[1:], sd_F, out=np.zeros_like(sd_F), where=sd_F > 1e-9)
+    return tuple(slopes_F.tolist()), float(found_F[0] - slopes_F @ mean_F)
+
+
+def _soft_ends(correct_N: np.ndarray) -> tuple[float, float]:
+    """The probabilities that stand for wrong and right: never 0 and 1, however many answers agree."""
+    num_right = float(correct_N.sum())
+    return 1 / (len(correct_N) - num_right + 2), (num_right + 1) / (num_right + 2)

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from workbench.retrieval.leave_out import LeftOut
+from workbench.retrieval.leave_out import LeftOut, as_written
 from workbench.retrieval.stats import Metric, cluster_interval
-
-COUNTS = ("right", "wrong", "refused", "refused_right", "false_accepts", "refused_unknown")
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +75,6 @@ def count_answers(left_out: LeftOut) -> ThresholdCounts:
     is_right_Q, is_wrong_Q = left_out.is_known_Q & left_out.right_Q, left_out.is_known_Q & ~left_out.right_Q
     parts = (left_out.known_Q[is_right_Q], left_out.known_Q[is_wrong_Q], left_out.unknown_Q[left_out.is_unknown_Q])
     return ThresholdCounts(*(np.sort(as_written(part)) for part in parts))
-
-
-def as_written(similarity: np.ndarray) -> np.ndarray:
-    """Returns float32 similarities as float64 with the fewest digits that give them back, as answers are written."""
-    return np.asarray(similarity, dtype=np.float32).astype(str).astype(np.float64)
 
 
 def threshold_metrics(left_out: LeftOut, threshold: float, how: str, seed: int = 0) -> dict[str, Metric]:

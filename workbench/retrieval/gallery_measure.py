@@ -18,15 +18,15 @@ UNKNOWN_SHARE = 0.2
 knew only known products would call an unknown one sure."""
 
 
-def measure_gallery(gallery: Gallery, queries: EmbeddingSet | None = None, queries_name: str = "") -> None:
-    """Puts into `gallery.about` what its answers to held-out images say; save the gallery to keep it.
+def measure_gallery(gallery: Gallery, queries: EmbeddingSet | None = None, queries_name: str = "") -> LeftOut:
+    """Returns the answers to held-out images, and puts into `gallery.about` what they say; save the gallery to keep it.
 
     With queries, each is answered as it will be, then once more with its label left out of the gallery. Without, the references are
     their own queries, each without its own image: that wants two photographs of a label for the probabilities, and says
     little about pictures of another kind (packshots asked by packshots, but photographs of a shelf to come).
 
-    `about["calibration"]` becomes a `Calibration` as a dict, fitted on the known queries and on as many unknown ones as make
-    up `UNKNOWN_SHARE`, or None. `about["measured"]` becomes `by` ("references" or
+    `about["calibration"]` becomes a `Calibration` as a dict, fitted on `answers_once`, or None where no query is known.
+    `about["measured"]` becomes `by` ("references" or
     "queries"), `how` (a line), `version` (of the gallery), `num_known`, `num_unknown` (queries), `num_labels` (of them),
     `accuracy` (a `Metric` as a dict, or None), `false_accepts` (see `false_accept_table`) and `not_known` (sentences: what could
     not be measured, and why).
@@ -58,9 +58,34 @@ def measure_gallery(gallery: Gallery, queries: EmbeddingSet | None = None, queri
         "by": BY_REFERENCES if queries is None else BY_QUERIES
     }
     gallery.about["calibration"] = None
-    similarity_N, right_N, label_N = _answers(left_out)
-    if len(similarity_N):
-        gallery.about["calibration"] = fit_calibration(similarity_N, right_N, label_N).to_dict()
+    if left_out.is_known_Q.any():
+        gallery.about["calibration"] = fit_calibration(*answers_once(left_out)).to_dict()
+    return left_out
+
+
+def answers_once(left_out: LeftOut, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns (similarity_N, right_N, label_N), float32, bool and text, of different queries: what `cross_fit` takes too.
+
+    `UNKNOWN_SHARE` of them are asked as unknown products, those first whose label has no reference, then a random part; the others
+    as they are. Fewer are unknown where the gallery has one label.
+
+    Args:
+        left_out: the answers.
+        seed: of the random part.
+    """
+    is_known_Q, is_unknown_Q = left_out.is_known_Q, left_out.is_unknown_Q
+    order_Q = np.random.default_rng(seed).permutation(np.flatnonzero(is_unknown_Q))
+    order_Q = order_Q[np.argsort(is_known_Q[order_Q], kind="stable")]
+    num_known = int(is_known_Q.sum())
+    num_all = int((is_known_Q | is_unknown_Q).sum())
+    num_unknown = min(num_all * UNKNOWN_SHARE, num_known * UNKNOWN_SHARE / (1 - UNKNOWN_SHARE))
+    unknown_N = order_Q[: round(num_unknown)]
+    known_N = np.setdiff1d(np.flatnonzero(is_known_Q), unknown_N)
+    return (
+        np.concatenate([left_out.known_Q[known_N], left_out.unknown_Q[unknown_N]]),
+        np.concatenate([left_out.right_Q[known_N], np.zeros(len(unknown_N), dtype=bool)]),
+        left_out.label_Q[np.concatenate([known_N, unknown_N])],
+    )
 
 
 def describe_gallery(gallery: Gallery) -> list[str]:
@@ -87,18 +112,6 @@ def describe_gallery(gallery: Gallery) -> list[str]:
     return [*lines, *(f"not known: {sentence}" for sentence in measured["not_known"])]
 
 
-def _answers(left_out: LeftOut, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Similarity, whether it is right (bool) and label of the known queries, and of some as unknown products; no known, none."""
-    known_Q = np.flatnonzero(left_out.is_known_Q)
-    unknown_Q = np.random.default_rng(seed).permutation(np.flatnonzero(left_out.is_unknown_Q))
-    unknown_Q = unknown_Q[: round(len(known_Q) * UNKNOWN_SHARE / (1 - UNKNOWN_SHARE))]
-    return (
-        np.concatenate([left_out.known_Q[known_Q], left_out.unknown_Q[unknown_Q]]),
-        np.concatenate([left_out.right_Q[known_Q], np.zeros(len(unknown_Q), dtype=bool)]),
-        left_out.label_Q[np.concatenate([known_Q, unknown_Q])],
-    )
-
-
 def _measured(left_out: LeftOut, gallery: Gallery, how: str) -> dict[str, Any]:
     known_Q, unknown_Q = left_out.is_known_Q, left_out.is_unknown_Q
     num_known, num_unknown = int(known_Q.sum()), int(unknown_Q.sum())
@@ -109,7 +122,8 @@ def _measured(left_out: LeftOut, gallery: Gallery, how: str) -> dict[str, Any]:
     elif not table or table[0]["rate"] > 0.01:
         least = f"the smallest rate is {table[0]['rate']:.4g}" if table else "no rate at all"
         not_known.append(
-            f"False accepts of 1 % cannot be told from {num_unknown:,} queries ({least}); at least 100 are wanted."
+            f"False accepts of 1 % cannot be told from {num_unknown:,} queries ({least}); at least 100 are wanted, of "
+            "many labels."
         )
     if not num_known:
         not_known.append(

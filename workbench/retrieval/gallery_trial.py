@@ -21,12 +21,11 @@ from workbench.models.embedder import Embedder
 from workbench.models.patches import PatchMatch, match_pictures
 from workbench.retrieval.embed import EmbeddingSet
 from workbench.retrieval.embed_inputs import embed_all, embed_inputs
-from workbench.retrieval.explore import as_written
 from workbench.retrieval.gallery import Gallery
 from workbench.retrieval.gallery_build import save_version
 from workbench.retrieval.gallery_change import GalleryChange, compare_galleries
 from workbench.retrieval.gallery_measure import measure_gallery
-from workbench.retrieval.leave_out import LeftOut, ask_queries
+from workbench.retrieval.leave_out import LeftOut, as_written, ask_queries
 from workbench.retrieval.projection import Method, Projection, project
 from workbench.retrieval.recognise import check_fit
 

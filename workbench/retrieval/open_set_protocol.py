@@ -87,6 +87,11 @@ class OpenSetProtocol:
         if not self.far or not all(0 < far < 1 for far in self.far) or len(set(self.far)) != len(self.far):
             raise ValueError(f"far must be different rates above 0 and below 1, found {self.far!r}")
 
+    @property
+    def least_classes(self) -> int:
+        """Returns how many classes a gallery needs for the statistic."""
+        return 2 if self.statistic == "margin" else 1
+
     def describe(self) -> str:
         """Returns the conventions in one line."""
         references = (

@@ -20,6 +20,7 @@ from workbench.retrieval.draws import (
 )
 from workbench.retrieval.open_set_protocol import OpenSetProtocol
 from workbench.retrieval.similarities import CosineSimilarity
+from workbench.retrieval.threshold_choice import Strangers
 
 MOST_BYTES_HELD = 4 * 2**30
 _CELLS_A_BLOCK = 16_000_000
@@ -83,16 +84,11 @@ class ClassSimilarities:
         Raises:
             ValueError: too few classes for the statistic.
         """
-        statistic, kept = self.protocol.statistic, np.flatnonzero(keep_C)
-        if len(kept) < (2 if statistic == "margin" else 1):
-            raise ValueError(f"the statistic {statistic!r} wants more classes in the gallery than {len(kept)}")
+        statistic, num_queries = self.protocol.statistic, len(self.class_Q)
+        kept, own_Q = self._keep(keep_C, self.protocol.least_classes)
         top_QCk = self.top_DQCk[split % len(self.top_DQCk)]
-        num_queries = len(self.class_Q)
         best_Q, second_Q = np.empty(num_queries, np.float32), np.full(num_queries, np.nan, np.float32)
         mean_Q, right_Q = np.empty(num_queries, np.float32), np.zeros(num_queries)
-        own_Q = np.full(len(self.names), -1)
-        own_Q[kept] = np.arange(len(kept))
-        own_Q = own_Q[self.class_Q]
         margins = (margins or statistic == "margin") and len(kept) > 1
         rows = max(1, _CELLS_A_BLOCK // (4 * top_QCk.shape[1] * top_QCk.shape[2]))
         for start in range(0, num_queries, rows):
@@ -110,6 +106,57 @@ class ClassSimilarities:
                 mean_Q[block] = _mean_of_largest(top_BCk.reshape(len(top_BCk), -1), self.protocol.k)
         margin_Q = best_Q - second_Q
         return Answers(best_Q, margin_Q, {"nearest": best_Q, "margin": margin_Q, "mean_k": mean_Q}[statistic], right_Q)
+
+    def strangers(self, keep_C: np.ndarray, split: int = 0) -> Strangers:
+        """Returns what the gallery of the classes keep_C answers to each query without the query's own class.
+
+        Args:
+            keep_C: bool, at least two classes (three for the statistic "margin"); queries of other classes are asked as well.
+            split: its draw of the references is searched.
+
+        Raises:
+            ValueError: too few classes for the statistic.
+        """
+        kept, own_Q = self._keep(keep_C, self.protocol.least_classes + 1)
+        top_QCk = self.top_DQCk[split % len(self.top_DQCk)]
+        # the value hangs on so many classes at most; the next one takes the place of one that leaves
+        num_rivals = min({"nearest": 1, "margin": 2, "mean_k": self.protocol.k}[self.protocol.statistic] + 1, len(kept))
+        value_Q, rival_QJ = np.empty(len(own_Q), np.float32), np.empty((len(own_Q), num_rivals), np.int64)
+        without_QJ = np.empty(rival_QJ.shape, np.float32)
+        rows = max(1, _CELLS_A_BLOCK // (4 * top_QCk.shape[1] * top_QCk.shape[2]))
+        for start in range(0, len(own_Q), rows):
+            block = slice(start, start + rows)
+            top_BCk, own_B = top_QCk[block][:, kept], own_Q[block]
+            there_B = np.flatnonzero(own_B >= 0)
+            top_BCk[there_B, own_B[there_B]] = -np.inf
+            rival_BJ = np.argpartition(top_BCk.max(axis=2), len(kept) - num_rivals, axis=1)[:, len(kept) - num_rivals :]
+            rival_QJ[block] = np.where(rival_BJ == own_B[:, None], -1, kept[rival_BJ])
+            top_BJk = np.take_along_axis(top_BCk, rival_BJ[..., None], axis=1)
+            value_Q[block] = self._statistic(top_BJk)
+            for j in range(num_rivals):
+                without_QJ[block, j] = self._statistic(np.delete(top_BJk, j, axis=1))
+        return Strangers(value_Q, self.class_Q, rival_QJ, without_QJ)
+
+    def _keep(self, keep_C: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
+        """The classes of the gallery, and the place of each query's own among them; -1 where it is not there."""
+        kept = np.flatnonzero(keep_C)
+        if len(kept) < least:
+            raise ValueError(
+                f"the statistic {self.protocol.statistic!r} wants at least {least} classes in the gallery, found {len(kept)}"
+            )
+        place_C = np.full(len(self.names), -1)
+        place_C[kept] = np.arange(len(kept))
+        return kept, place_C[self.class_Q]
+
+    def _statistic(self, top_BJk: np.ndarray) -> np.ndarray:
+        """The statistic of a gallery of J classes; -inf where too few of them have a reference."""
+        if self.protocol.statistic == "mean_k":
+            return _mean_of_largest(top_BJk.reshape(len(top_BJk), -1), self.protocol.k)
+        best_BJ = np.sort(top_BJk.max(axis=2), axis=1)
+        if self.protocol.statistic == "nearest":
+            return best_BJ[:, -1]
+        margin_B = np.full(len(best_BJ), -np.inf, np.float32)
+        return np.subtract(best_BJ[:, -1], best_BJ[:, -2], out=margin_B, where=np.isfinite(best_BJ[:, -2]))
 
 
 def measure_similarities(
@@ -193,6 +240,5 @@ def _mean_of_largest(value_BN: np.ndarray, k: int) -> np.ndarray:
     largest_Bk = np.partition(value_BN, value_BN.shape[1] - k, axis=1)[:, -k:]
     largest_Bk.sort(axis=1)  # a fixed order of summation: equal similarities give equal means
     there_Bk = np.isfinite(largest_Bk)
-    return np.asarray(
-        np.where(there_Bk, largest_Bk, 0).sum(axis=1, dtype=np.float64) / there_Bk.sum(axis=1), np.float32
-    )
+    sum_B, num_B = np.where(there_Bk, largest_Bk, 0).sum(axis=1, dtype=np.float64), there_Bk.sum(axis=1)
+    return np.divide(sum_B, num_B, out=np.full(len(sum_B), -np.inf), where=num_B > 0).astype(np.float32)
