@@ -44,6 +44,7 @@ def test_a_card_has_a_reader_that_knows_its_options(name: str, tmp_path: Path) -
 def test_the_protocol_of_a_card_speaks_of_its_splits(name: str) -> None:
     card = CARDS[name]
     splits = {str(card.protocol[key]) for key in ("query_split", "gallery_split") if key in card.protocol}
+    splits |= set(card.protocol.get("leave_one_out", ()))
     splits |= {reference_set.partition(":")[0] for reference_set in card.protocol.get("reference_sets", ())}
     assert splits
     assert splits <= set(card.splits)

@@ -287,6 +287,7 @@ def test_what_goes_wrong_is_said_plainly_in_record_and_report(tmp_path: Path) ->
         ({"data": card, "data_root": tmp_path / "empty"}, "is empty. Wanted: one folder a class"),
         ({"embedder": "timm:resnet5O"}, "resnet50"),
         ({"reference_sets": "refrence"}, "Did you mean 'reference'"),
+        ({"reference_sets": "query", "query_split": "query"}, "queries are among the images that are searched"),
     ]
     for number, (parameters, message) in enumerate(faults):
         done, folders = run_notebook("03_evaluate_few_shot", tmp_path / str(number), smoke=True, **parameters)
@@ -323,6 +324,22 @@ def test_a_transformer_is_tuned_blockwise_and_then_evaluated(trunk: str, size_px
     check_metrics(judged)
     saved = json.loads((Path(facts["embedder_folder"]) / "config.json").read_text())
     assert record["facts"]["embedding"]["embedder"] == saved["fingerprint"] != facts["before"]
+
+
+@pytest.mark.slow
+def test_each_image_searches_all_the_others(tmp_path: Path) -> None:
+    parameters = {"protocol": "leave_one_out", "query_split": "query", "embedder": "timm:test_resnet", "image_size": 32}
+    done, folders = run_notebook("03_evaluate_few_shot", tmp_path, smoke=True, **parameters)
+    assert done.returncode == 0, done.stdout + done.stderr
+    _, metrics = read_run(folders[0])
+    check_metrics(metrics)
+    assert next(iter(metrics)) == "recall@1/micro"
+    assert metrics["recall@1/micro"]["value"] < 1, "nobody finds itself"
+    assert {"MAP@R/macro", "R-precision/micro", "colour_histogram/recall@10/micro", "chance/MAP@R/micro"} <= set(
+        metrics
+    )
+    assert not any(name.startswith("accuracy@") for name in metrics)
+    assert "each image searches all the others" in (folders[0] / "report.html").read_text()
 
 
 @pytest.mark.slow

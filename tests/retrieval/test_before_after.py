@@ -72,6 +72,23 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKBENCH_OUTPUTS", str(tmp_path / "outputs"))
 
 
+def test_each_image_among_all_the_others_before_and_after(tmp_path: Path) -> None:
+    catalog = _made(tmp_path, "recognition")
+    card = catalog.cards["set"]
+    left_out = replace(card, protocol=card.protocol | {"leave_one_out": ["reference", "query"]})
+    plan, classes = evaluation_plan(replace(catalog, cards={"set": left_out}), {"trained red"})
+    assert classes == "unseen"
+    changes = compare_embedders(plan, _embedder(False), _embedder(True), classes, progress=None, device="cpu")
+    assert [change.name for change in changes] == ["recall@1/micro", "MAP@R/micro"]
+    first = changes[0]
+    assert first.question == "unseen classes, each image searches all the others, recall@1"
+    # four images of a colour; before, all others tie
+    assert (first.before.value, first.after.value, first.chance.value) == pytest.approx((3 / 11, 1, 3 / 11))
+    assert first.after.n == 12
+    assert first.difference.value == pytest.approx(8 / 11)
+    assert list(changes_hits(changes)) == ["recall@1/micro", "MAP@R/micro"]
+
+
 def test_recognition_before_and_after_on_classes_that_training_never_saw(tmp_path: Path) -> None:
     catalog = _made(tmp_path, "recognition")
     plan, classes = evaluation_plan(catalog, {"trained red"})

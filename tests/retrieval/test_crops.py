@@ -21,7 +21,8 @@ from workbench.retrieval.few_shot_protocol import FewShotProtocol
 from workbench.retrieval.gallery import Gallery
 from workbench.retrieval.query_hits import query_names
 from workbench.retrieval.recognise import recognise
-from workbench.retrieval.recognition import examples, frequent_confusions, plan_recognition
+from workbench.retrieval.recognition import examples, plan_recognition
+from workbench.retrieval.recognition_tables import frequent_confusions
 from workbench.retrieval.stress import choose_corruptions, example_pictures
 from workbench.training.prepare import prepare
 from workbench.training.recipe import Recipe

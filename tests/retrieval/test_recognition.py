@@ -8,14 +8,15 @@ import pytest
 from workbench.data.card import read_card
 from workbench.data.catalog import Catalog
 from workbench.retrieval.few_shot import FewShotProtocol
-from workbench.retrieval.recognition import (
+from workbench.retrieval.query_hits import collect_hits
+from workbench.retrieval.recognition import evaluate_references, examples, name_metrics, plan_recognition
+from workbench.retrieval.recognition_tables import (
     collect_metrics,
     compare_groups,
-    evaluate_references,
-    examples,
     frequent_confusions,
-    name_metrics,
-    plan_recognition,
+    headline_rows,
+    recall_curves,
+    richest_gallery,
     shots_curves,
 )
 from workbench.retrieval.stats import Metric
@@ -177,3 +178,91 @@ def test_each_reference_set_is_a_gallery_of_its_own(catalog: Catalog) -> None:
     assert groups.metrics["group_accuracy@1/shots=1/micro"].value == pytest.approx(2 / 3)
     without = replace(made, frame=made.frame.assign(group=pd.Series([None] * 7, dtype="str")))
     assert compare_groups(without, sets["reference:packshot"].catalog, result) is None
+
+
+_TURN: list[float] = [0, 10, 25, 45, 70]  # degrees: see test_leave_one_out for what finds what
+
+
+def _one_set(catalog: Catalog) -> Catalog:
+    frame = pd.DataFrame({"path": [f"{row}.jpg" for row in range(5)], "label": list("abaab"), "domain": "real"})
+    frame = frame.assign(
+        source="set", group=pd.Series(["fruit"] * 5, dtype="str"), split=["reference"] * 2 + ["query"] * 3
+    )
+    return replace(catalog, frame=frame.assign(camera=pd.array([None] * 5, dtype="Int64")))
+
+
+def test_each_query_searches_all_the_others(catalog: Catalog) -> None:
+    made = _one_set(catalog)
+    plan = plan_recognition(made, query_split="reference, query", protocol="leave_one_out")
+    assert plan.leave_one_out
+    assert (plan.references, len(plan.queries)) == ({}, 5)
+    assert plan.describe().startswith("all the others (0 have")
+    images = _embedded(plan.queries, _TURN)
+    results = evaluate_references(plan, {}, images, FewShotProtocol(plan.shots))
+    metrics = collect_metrics(plan, results, results)
+    assert next(iter(metrics)) == "recall@1/micro"
+    assert metrics["recall@1/micro"].value == pytest.approx(1 / 5)
+    assert metrics["MAP@R/micro"].value == pytest.approx(0.2)
+    assert metrics["chance/recall@1/micro"].value == pytest.approx((3 * 2 / 4 + 2 * 1 / 4) / 5)
+    assert "colour_histogram/recall@1000/macro" in metrics
+    shown = headline_rows({"ours": results}, "colour histogram")
+    assert shown[["label", "value", "baseline"]].to_numpy().tolist() == [
+        ["ours, all others", pytest.approx(0.2), False]
+    ]
+    curves = recall_curves(metrics, "ours")
+    assert curves.groupby("series", sort=False)["rank"].agg(list).to_dict() == {
+        series: [1, 10, 100, 1000] for series in ("ours", "colour histogram", "chance")
+    }
+    assert curves["baseline"].tolist() == [False] * 4 + [True] * 8
+    hits = collect_hits(plan, results, plan.queries)
+    assert list(hits) == ["recall@1/micro", "MAP@R/micro"]
+    assert hits["recall@1/micro"].hit_DQ.tolist() == [[0, 0, 0, 1, 0]]
+    (result,) = results.values()
+    mistakes = frequent_confusions(result, plan.queries, plan.queries, 5)
+    assert [(one.label, one.predicted, one.count, one.query.path.name) for one in mistakes] == [
+        ("a", "b", 2, "0.jpg"),
+        ("b", "a", 2, "1.jpg"),
+    ]
+    groups = compare_groups(made, plan.queries, result)
+    assert groups is not None
+    assert groups.table["group_accuracy"].tolist() == [1]
+    assert richest_gallery({}, images)[0] == "all others"
+
+
+def test_the_card_names_what_is_left_out(catalog: Catalog) -> None:
+    made = _one_set(catalog)
+    protocol = {
+        "leave_one_out": ["reference", "query"],
+        "recall_at": [1, 2, 4, 8],
+        "reference_sets": ["reference:real"],
+    }
+    card = replace(read_card("grocery_store"), protocol=protocol | {"query_split": "query"})
+    of_card = replace(made, cards={"set": card})
+    plan = plan_recognition(of_card, protocol="")
+    assert (len(plan.queries), plan.recall_at, plan.leave_one_out) == (5, (1, 2, 4, 8), True)
+    assert len(plan_recognition(of_card, query_split="query", protocol="").queries) == 3
+    # a gallery where one is asked for, and wherever a notebook knows nothing else
+    assert not plan_recognition(of_card).leave_one_out
+    assert not plan_recognition(of_card, protocol="gallery").leave_one_out
+    assert not plan_recognition(of_card, "reference", protocol="").leave_one_out
+    with pytest.raises(ValueError, match=r"no reference sets and no shots.*protocol=gallery"):
+        plan_recognition(of_card, shots="1", protocol="")
+    with pytest.raises(ValueError, match="give query_split"):
+        plan_recognition(made, protocol="leave_one_out")
+
+
+@pytest.mark.parametrize(
+    ("name", "recall_at"), [("stanford_online_products", (1, 10, 100, 1000)), ("cub200", (1, 2, 4, 8))]
+)
+def test_sets_of_metric_learning_are_asked_as_their_numbers_are_published(
+    catalog: Catalog, name: str, recall_at: tuple[int, ...]
+) -> None:
+    plan = plan_recognition(replace(_one_set(catalog), cards={"set": read_card(name)}), protocol="")
+    assert (len(plan.queries), plan.recall_at, plan.leave_one_out) == (5, recall_at, True)
+
+
+@pytest.mark.parametrize("fields", [{"vote": "prototype"}, {"queries_per_class": 2}, {"reference_augmentations": 3}])
+def test_what_has_no_meaning_among_the_others_is_refused(catalog: Catalog, fields: dict[str, object]) -> None:
+    plan = plan_recognition(_one_set(catalog), query_split="query", protocol="leave_one_out")
+    with pytest.raises(ValueError, match="it wants vote=nearest, queries_per_class=None and reference_augmentations=0"):
+        plan.check(FewShotProtocol(**fields))  # type: ignore[arg-type]

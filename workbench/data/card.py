@@ -285,6 +285,9 @@ def _check_protocol(task: str, protocol: dict[str, Any]) -> dict[str, Any]:
         check_keys([protocol["query_domain"]], DOMAINS, "query_domain")
     if "junk" in protocol:
         check_keys([protocol["junk"]], ("same_id_same_camera", "itself", "none"), "junk rule")
+    left_out = protocol.get("leave_one_out", [])
+    if not isinstance(left_out, list) or not all(isinstance(split, str) for split in left_out):
+        raise ValueError(f"'leave_one_out' is a list of splits; found {left_out!r}.")
     counts = [protocol.get("known_copies", 0), *protocol.get("recall_at", [])]
     if not all(type(count) is int and count >= 0 for count in counts):
         raise ValueError(f"'known_copies' and each of 'recall_at' are whole numbers; found {counts}.")

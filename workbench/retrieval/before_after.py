@@ -9,9 +9,7 @@ import pandas as pd
 
 from workbench.data.catalog import Catalog
 from workbench.models.embedder import Embedder
-from workbench.retrieval.baseline import chance_metrics
 from workbench.retrieval.embed import embed_catalog
-from workbench.retrieval.few_shot import FewShotResult
 from workbench.retrieval.few_shot_protocol import FewShotProtocol
 from workbench.retrieval.identification import (
     IdentificationPlan,
@@ -22,6 +20,8 @@ from workbench.retrieval.identification_tables import chance_identification
 from workbench.retrieval.query_hits import collect_identification_hits, query_names
 from workbench.retrieval.recognition import (
     RecognitionPlan,
+    Result,
+    chance_beside,
     evaluate_references,
     name_metrics,
     plan_recognition,
@@ -63,7 +63,7 @@ def evaluation_plan(
         trained_labels: labels of the training images.
     """
     tasks = {card.task for card in catalog.cards.values()}
-    plan = plan_identification(catalog) if tasks == {"reid"} else plan_recognition(catalog)
+    plan = plan_identification(catalog) if tasks == {"reid"} else plan_recognition(catalog, protocol="")
     asked, trained = set(plan.queries.labels), set(trained_labels)
     return plan, "unseen" if asked.isdisjoint(trained) else "seen" if asked <= trained else "partly seen"
 
@@ -86,8 +86,8 @@ def compare_embedders(
 ) -> list[Change]:
     """The numbers of a plan before and after training, the headline first.
 
-    Recognition: accuracy@1, micro, of each reference set with one reference and with all it has. Re-identification: mAP
-    and rank-1.
+    Recognition: accuracy@1, micro, of each reference set with one reference and with all it has; where one is left out recall@1 and
+    MAP@R. Re-identification: mAP and rank-1.
 
     Args:
         plan: what is asked.
@@ -107,23 +107,20 @@ def compare_embedders(
     changes = []
     for reference_set, first in first_results.items():
         second = second_results[reference_set]
-        ends = tuple(dict.fromkeys((first.protocol.shots[0], first.protocol.shots[-1])))
-        chance = chance_metrics(references[reference_set].labels, second.hit_labels, ends, (1,))
-        for shots in ends:
-            measure = f"accuracy@1/shots={shots}"
+        chance = chance_beside(second, references, reference_set)
+        for measure in dict.fromkeys((second.measures[0], second.measures[-1])):
             (name,) = name_metrics({f"{measure}/micro": first.metrics[f"{measure}/micro"]}, plan, reference_set)
-            words = "1 reference" if shots == 1 else f"{shots} references"
             changes.append(
                 Change(
                     name if classes == "unseen" else f"{classes.replace(' ', '_')}/{name}",
-                    f"{classes} classes, {words} a class from {reference_set}",
+                    f"{classes} classes, {_words(measure, reference_set)}",
                     first.metrics[f"{measure}/micro"],
                     second.metrics[f"{measure}/micro"],
                     paired_difference(
                         second.hits[measure],
                         first.hits[measure],
                         first.hit_labels,
-                        protocol=f"tuned less untuned, paired by query and draw; {first.protocol.describe(shots)}",
+                        protocol=f"tuned less untuned, paired by query and draw; {first.metrics[f'{measure}/micro'].protocol}",
                     ),
                     chance[f"chance/{measure}/micro"],
                     Hits(query_names(asked)[second.hit_queries], second.hit_labels, second.hits[measure]),
@@ -203,12 +200,19 @@ def validation_table(validation_images: pd.DataFrame) -> pd.DataFrame:
 
 def _recognise(
     plan: RecognitionPlan, embedder: Embedder, protocol: FewShotProtocol, **options: Any
-) -> tuple[dict[str, FewShotResult], dict[str, Catalog], Catalog]:
+) -> tuple[dict[str, Result], dict[str, Catalog], Catalog]:
     """The results, and the references and the queries that could be read."""
     references = {name: embed_catalog(embedder, part, **options) for name, part in plan.references.items()}
     queries = embed_catalog(embedder, plan.queries, **options)
     catalogs = {name: one.catalog for name, one in references.items()}
     return evaluate_references(plan, references, queries, protocol), catalogs, queries.catalog
+
+
+def _words(measure: str, reference_set: str) -> str:
+    if "shots=" not in measure:
+        return f"each image searches all the others, {measure}"
+    shots = measure.rpartition("=")[2]
+    return f"{shots} reference{'' if shots == '1' else 's'} a class from {reference_set}"
 
 
 def _compare_identification(

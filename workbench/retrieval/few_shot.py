@@ -63,6 +63,16 @@ class FewShotResult:
     _answers: dict[str, Answers] = field(repr=False)
     _names: np.ndarray = field(repr=False)
 
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Returns what is compared with another embedder, without the average: accuracy@1 for all shots."""
+        return tuple(f"accuracy@1/shots={shots}" for shots in self.protocol.shots)
+
+    @property
+    def measure(self) -> str:
+        """Returns the one of the headline shots."""
+        return f"accuracy@1/shots={self.protocol.headline}"
+
     def group_mistakes(self, groups: Mapping[str, str]) -> GroupMistakes:
         """Returns accuracy at group level and the share of mistakes within a group, see `GroupMistakes`.
 

@@ -38,6 +38,7 @@ class LeaveOneOutResult:
         num_absent_queries: images that are alone under their label, which were not asked.
         hits: by metric name without the average, float32 [1, Q], 0 to 1, for `stats.paired_difference`.
         hit_labels: label of each column of hits; hit_queries: its row as given.
+        chance: see `chance_leave_one_out`.
     """
 
     protocol: LeaveOneOutProtocol
@@ -49,13 +50,19 @@ class LeaveOneOutResult:
     hits: dict[str, np.ndarray]
     hit_labels: np.ndarray
     hit_queries: np.ndarray
+    chance: dict[str, Metric]
     _answers: Answers = field(repr=False)
     _names: np.ndarray = field(repr=False)
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """Returns the numbers to compare with another embedder's, without the average, the headline first."""
+        """Returns what is compared with another embedder, without the average."""
         return ("recall@1", "MAP@R")
+
+    @property
+    def measure(self) -> str:
+        """Returns the one of the headline."""
+        return "recall@1"
 
     def group_mistakes(self, groups: Mapping[str, str]) -> GroupMistakes:
         """Returns accuracy at group level and the share of mistakes within a group, see `GroupMistakes`.
@@ -141,6 +148,7 @@ def evaluate_leave_one_out(
         {name: value_Q[None].astype(np.float32) for name, value_Q in zip(measures, value_MQ, strict=True)},
         names[class_Q],
         asked_Q,
+        chance_leave_one_out(label_N, protocol),
         answers,
         names,
     )

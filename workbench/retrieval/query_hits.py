@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from workbench.data.catalog import Catalog
-from workbench.retrieval.few_shot import FewShotResult
-from workbench.retrieval.recognition import RecognitionPlan, name_metrics
+from workbench.retrieval.recognition import RecognitionPlan, Result, name_metrics
 from workbench.retrieval.reid_result import ReidResult
 from workbench.runs.hits import Hits
 
 
-def collect_hits(plan: RecognitionPlan, results: Mapping[str, FewShotResult], queries: Catalog) -> dict[str, Hits]:
-    """What each query gave at accuracy@1, by metric (micro) and for all shots, as `runs.hits.save_hits` keeps it.
+def collect_hits(plan: RecognitionPlan, results: Mapping[str, Result], queries: Catalog) -> dict[str, Hits]:
+    """What each query gave, by metric (micro): accuracy@1 for all shots, or recall@1 and MAP@R; as `runs.hits.save_hits` keeps it.
 
     Args:
         plan: what was asked.
@@ -22,8 +21,7 @@ def collect_hits(plan: RecognitionPlan, results: Mapping[str, FewShotResult], qu
     query_N = query_names(queries)
     hits: dict[str, Hits] = {}
     for name, result in results.items():
-        for shots in result.protocol.shots:
-            measure = f"accuracy@1/shots={shots}"
+        for measure in result.measures:
             (key,) = name_metrics({f"{measure}/micro": result.metrics[f"{measure}/micro"]}, plan, name)
             hits[key] = Hits(query_N[result.hit_queries], result.hit_labels, result.hits[measure])
     return hits

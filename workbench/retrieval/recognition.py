@@ -1,20 +1,24 @@
-"""What a recognition run compares: which reference sets are searched, by which queries, with how many references."""
+"""What a recognition run compares: which reference sets are searched by which queries, or each query in all the others."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
-import pandas as pd
 
 from workbench.data.catalog import Catalog
 from workbench.data.images import Picture
-from workbench.data.same_images import refuse_same_images
+from workbench.data.same_images import image_codes, refuse_same_images
 from workbench.retrieval.baseline import chance_metrics
 from workbench.retrieval.few_shot import FewShotResult, evaluate_few_shot
 from workbench.retrieval.few_shot_protocol import FewShotProtocol, Shots
-from workbench.retrieval.mistakes import GroupMistakes
+from workbench.retrieval.leave_one_out import LeaveOneOutResult, evaluate_leave_one_out
+from workbench.retrieval.leave_one_out_protocol import RECALL_AT, LeaveOneOutProtocol
 from workbench.retrieval.stats import Metric
+
+ALL_OTHERS = "all others"
+"""What is searched where each query searches the other queries; names no split."""
+Result = FewShotResult | LeaveOneOutResult
 
 
 class Embedded(Protocol):
@@ -35,9 +39,11 @@ class RecognitionPlan:
     """The galleries and the queries of one run.
 
     Attributes:
-        references: `split:domain` -> its images; each is searched as a gallery of its own, the first is the headline.
+        references: `split:domain` -> its images; each is searched as a gallery of its own, the first is the headline. None: leave
+            one out, each query searches all the other queries.
         queries: the images to recognise.
         shots: references per class, whole numbers and at most one "all", in the order given.
+        recall_at: the K of Recall@K where one is left out.
 
     Raises:
         ValueError: a query is among the references, as the same file or by its bytes.
@@ -46,12 +52,38 @@ class RecognitionPlan:
     references: dict[str, Catalog]
     queries: Catalog
     shots: tuple[Shots, ...]
+    recall_at: tuple[int, ...] = RECALL_AT
 
     def __post_init__(self) -> None:
         """Looks at the files before anything is computed."""
         instead = "let each image search all the others (03_evaluate_few_shot with protocol=leave_one_out)"
         for references in self.references.values():
             refuse_same_images(references, self.queries, instead)
+
+    @property
+    def leave_one_out(self) -> bool:
+        """Whether each query searches all the other queries."""
+        return not self.references
+
+    def describe(self) -> str:
+        """What the queries are searched in, in words; of all the others also how many have a copy, which is searched too."""
+        if not self.leave_one_out:
+            return f"{len(self.references)} reference set{'s' if len(self.references) > 1 else ''}"
+        (code_N,) = image_codes(self.queries)
+        return f"all the others ({int((np.bincount(code_N)[code_N] > 1).sum()):,} have the same bytes as another, which may answer)"
+
+    def check(self, protocol: FewShotProtocol) -> None:
+        """Returns nothing when the protocol can be followed.
+
+        Raises:
+            ValueError: it draws or copies references, or asks some of the queries, where each query searches all the others.
+        """
+        given = (protocol.vote, protocol.queries_per_class, protocol.reference_augmentations)
+        if self.leave_one_out and given != ("nearest", None, 0):
+            raise ValueError(
+                "leave_one_out compares each image with all the others as they are: it wants vote=nearest, queries_per_class=None "
+                f"and reference_augmentations=0; found {', '.join(map(str, given))}."
+            )
 
     def shots_of(self, reference_set: str) -> tuple[Shots, ...]:
         """The shots that this reference set can answer: none above its largest class, and "all" only if that is more."""
@@ -62,7 +94,12 @@ class RecognitionPlan:
 
 
 def plan_recognition(
-    catalog: Catalog, reference_sets: str = "", query_split: str = "", query_domain: str = "", shots: str = ""
+    catalog: Catalog,
+    reference_sets: str = "",
+    query_split: str = "",
+    query_domain: str = "",
+    shots: str = "",
+    protocol: str = "gallery",
 ) -> RecognitionPlan:
     """The plan that the parameters describe; what is left empty comes from the first card that has it.
 
@@ -72,14 +109,29 @@ def plan_recognition(
         query_split: split of the queries.
         query_domain: domain of the queries; empty everywhere means all domains of the split.
         shots: references per class, comma-separated, such as "1, 5, all".
+        protocol: "gallery"; "leave_one_out": each query searches all the other queries, query_split may name several splits
+            (comma-separated), and the card's are those of its `leave_one_out`; "": the card's, a gallery where reference sets
+            are given.
 
     Raises:
-        ValueError: nothing says which references or queries to take, a split or domain is not there, or shots are not
-            whole numbers of at least 1 or "all".
+        ValueError: nothing says which references or queries to take, a split or domain is not there, shots are not whole
+            numbers of at least 1 or "all", or references or shots are given where one is left out.
     """
     defaults: dict[str, object] = {}
     for card in catalog.cards.values():
         defaults = {**card.protocol, **defaults}
+    if protocol == "leave_one_out" or (not protocol and "leave_one_out" in defaults and not reference_sets):
+        if reference_sets or shots:
+            raise ValueError(
+                "leave_one_out has no reference sets and no shots, each image searches all the others: leave both empty, or "
+                f"give protocol=gallery; found reference_sets={reference_sets!r}, shots={shots!r}."
+            )
+        splits = _listed(query_split) or [str(one) for one in _as_list(defaults.get("leave_one_out"))]
+        splits = splits or _listed(str(defaults.get("query_split") or ""))
+        if not splits:
+            raise ValueError("Nothing says which images search one another: give query_split, such as test.")
+        recall_at = tuple(int(str(k)) for k in _as_list(defaults.get("recall_at"))) or RECALL_AT
+        return RecognitionPlan({}, catalog.select(split=splits, domain=query_domain or None), ("all",), recall_at)
     names = _listed(reference_sets) or [str(name) for name in _as_list(defaults.get("reference_sets"))]
     split = query_split or str(defaults.get("query_split") or "")
     if not names or not split:
@@ -97,8 +149,8 @@ def plan_recognition(
 
 def evaluate_references(
     plan: RecognitionPlan, references: Mapping[str, Embedded], queries: Embedded, protocol: FewShotProtocol
-) -> dict[str, FewShotResult]:
-    """The result of each reference set, searched as a gallery of its own by the same queries.
+) -> dict[str, Result]:
+    """The result of each reference set, searched as a gallery of its own by the same queries; or of `ALL_OTHERS`.
 
     Args:
         plan: what is compared.
@@ -106,14 +158,20 @@ def evaluate_references(
         queries: the embeddings of the plan's queries.
         protocol: followed for each set, with the shots that the set can answer and the domains as they are.
     """
-    results = {}
+    plan.check(protocol)
+    domain = "+".join(sorted(queries.catalog.frame["domain"].unique()))
+    if plan.leave_one_out:
+        absent: Literal["error", "skip"] = "error" if protocol.absent_queries == "error" else "skip"
+        left = LeaveOneOutProtocol(plan.recall_at, absent, domain, protocol.num_replicates)
+        return {ALL_OTHERS: evaluate_leave_one_out(queries.embedding_ND, queries.catalog.labels, left)}
+    results: dict[str, Result] = {}
     for name, gallery in references.items():
         of_set = replace(
             protocol,
             shots=plan.shots_of(name),
             headline_shots=None,
             reference_domain="+".join(sorted(gallery.catalog.frame["domain"].unique())),
-            query_domain="+".join(sorted(queries.catalog.frame["domain"].unique())),
+            query_domain=domain,
         )
         results[name] = evaluate_few_shot(
             gallery.embedding_ND,
@@ -126,65 +184,17 @@ def evaluate_references(
     return results
 
 
-def collect_metrics(
-    plan: RecognitionPlan, results: Mapping[str, FewShotResult], baselines: Mapping[str, FewShotResult]
-) -> dict[str, Metric]:
-    """Every metric of a run under its name: the embedder's, the colour histogram's, and the chance level beside them."""
-    metrics: dict[str, Metric] = {}
-    for name, result in results.items():
-        chance = chance_metrics(plan.references[name].labels, result.hit_labels, result.protocol.shots)
-        metrics |= name_metrics(result.metrics, plan, name)
-        metrics |= name_metrics(baselines[name].metrics, plan, name, "colour_histogram")
-        metrics |= name_metrics(chance, plan, name)
-    return metrics
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """A frequent mistake with the pictures that show it.
-
-    Attributes:
-        label: the right label; predicted: what it was taken for.
-        count: queries of the label that were taken so; share: of its queries, 0 to 1.
-        query, taken_for, right: the query nearest to the wrong label, the reference it was taken for, and the first
-            reference of the right label.
-    """
-
-    label: str
-    predicted: str
-    count: int
-    share: float
-    query: Picture
-    taken_for: Picture
-    right: Picture
-
-
-def frequent_confusions(result: FewShotResult, references: Catalog, queries: Catalog, num: int) -> list[Confusion]:
-    """The most frequent mistakes, at most `num` of them; empty when nothing was mistaken.
+def chance_beside(result: Result, references: Mapping[str, Catalog], reference_set: str) -> dict[str, Metric]:
+    """What guessing gets for the queries of a result, by name, such as `chance/accuracy@1/shots=1/micro`.
 
     Args:
-        result: of these references and queries, row for row.
-        references: the gallery's rows.
-        queries: the queries' rows.
-        num: how many.
+        result: of that reference set.
+        references: the photographs of each reference set.
+        reference_set: one of them, or `ALL_OTHERS`.
     """
-    reference_pictures, query_pictures = references.pictures(), queries.pictures()
-    first_row = references.frame.reset_index().drop_duplicates("label").set_index("label")["index"]
-    columns = ["label", "predicted", "count", "share", "query", "reference"]
-    return [
-        Confusion(
-            label,
-            predicted,
-            count,
-            share,
-            query_pictures[query],
-            reference_pictures[row],
-            reference_pictures[first_row[label]],
-        )
-        for label, predicted, count, share, query, row in result.confusions.head(num)[columns].itertuples(
-            index=False, name=None
-        )
-    ]
+    if isinstance(result, LeaveOneOutResult):
+        return result.chance
+    return chance_metrics(references[reference_set].labels, result.hit_labels, result.protocol.shots)
 
 
 def name_metrics(
@@ -195,31 +205,9 @@ def name_metrics(
     The headline gallery's names stay as they are (`accuracy@1/shots=1/micro`); another gallery's end in
     `/references=split:domain`; a baseline's begin with its name (`colour_histogram/...`).
     """
-    suffix = "" if reference_set == next(iter(plan.references)) else f"/references={reference_set}"
+    suffix = "" if reference_set == next(iter(plan.references), reference_set) else f"/references={reference_set}"
     prefix = f"{system}/" if system else ""
     return {f"{prefix}{name}{suffix}": metric for name, metric in metrics.items()}
-
-
-def shots_curves(results: Mapping[str, Mapping[str, FewShotResult]], baseline: str) -> pd.DataFrame:
-    """One row a system, reference set and number of shots, as `report.figures.accuracy_against_shots` draws it.
-
-    Columns: series (system and reference set), label (the same), baseline (bool), shots (whole number or "all"), value,
-    low, high, n of accuracy@1, micro; in the order given.
-
-    Args:
-        results: by system, then by reference set.
-        baseline: the system that is the baseline.
-    """
-    rows = []
-    for system, of_sets in results.items():
-        for name, result in of_sets.items():
-            for shots in result.protocol.shots:
-                found = result.metrics[f"accuracy@1/shots={shots}/micro"]
-                rows.append(
-                    (f"{system}, {name}", system == baseline, shots, found.value, found.low, found.high, found.n)
-                )
-    table = pd.DataFrame(rows, columns=["series", "baseline", "shots", "value", "low", "high", "n"])
-    return table.assign(label=table["series"])
 
 
 def examples(plan: RecognitionPlan, num_labels: int, num_images: int) -> list[tuple[str, Picture]]:
@@ -233,13 +221,6 @@ def examples(plan: RecognitionPlan, num_labels: int, num_images: int) -> list[tu
         for role, part in parts.items()
         for picture in part.take(np.flatnonzero(part.labels == label)[:num_images]).pictures()
     ]
-
-
-def compare_groups(catalog: Catalog, references: Catalog, result: FewShotResult) -> GroupMistakes | None:
-    """How far the mistakes go, by the catalog's groups; None where a label of the references has no group."""
-    known = catalog.frame.dropna(subset="group").drop_duplicates("label")
-    groups = dict(zip(known["label"].tolist(), known["group"].tolist(), strict=True))
-    return result.group_mistakes(groups) if set(references.labels) <= groups.keys() else None
 
 
 def _as_list(value: object) -> list[object]:
