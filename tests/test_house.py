@@ -43,16 +43,8 @@ NUMPY_ONLY = {
     *("open_set_protocol", "open_set_search", "open_set_measures", "held_out", "threshold_choice", "thresholds"),
     *("calibration", "reliability"),
     *("tracklets", "rerank", "k_reciprocal", "reid_metrics", "reference_quality", "label_errors", "conventions"),
-    *(
-        "condensation",
-        "leave_out",
-        "leave_one_out",
-        "leave_one_out_protocol",
-        "paired_runs",
-        "seed_groups",
-        "spread",
-        "zero_shot",
-    ),
+    *("condensation", "leave_out", "leave_one_out", "leave_one_out_protocol"),
+    *("paired_runs", "seed_groups", "spread", "zero_shot"),
     *("explore", "projection"),
 }
 
