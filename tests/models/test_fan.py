@@ -67,9 +67,9 @@ def linear(layer: nn.Module, x: np.ndarray) -> np.ndarray:
     return x @ numbers(layer.get_parameter("weight")).T + numbers(layer.get_parameter("bias"))
 
 
-def layer_norm(layer: nn.Module, x: np.ndarray) -> np.ndarray:
+def layer_norm(layer: nn.Module, x: np.ndarray, epsilon: float = 1e-6) -> np.ndarray:
     centred = x - x.mean(-1, keepdims=True)
-    scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
+    scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon)
     return scaled * numbers(layer.get_parameter("weight")) + numbers(layer.get_parameter("bias"))
 
 
@@ -201,23 +201,59 @@ def _values_by_loops(mlp: LocalMlp, tokens: np.ndarray, grid: tuple[int, int]) -
     return linear(mlp.contract, hidden + numbers(mlp.gamma) * branch.reshape(len(tokens), -1))
 
 
-def test_channel_processing_against_plain_loops() -> None:
+# 8: attention on one token of a head's channel, where softmax before the mean and after it are far apart
+@pytest.mark.parametrize("spread", [1.0, 8.0])
+def test_channel_processing_against_plain_loops(spread: float) -> None:
     channels = random_module(ChannelProcessing(4, 2), seed=3)
+    with torch.no_grad():
+        channels.values.contract.weight.mul_(1e-3)  # values as small as the norm's epsilon, so that it counts
+        channels.values.contract.bias.zero_()
     grid = (2, 3)
-    tokens = np.random.default_rng(1).normal(size=(6, 4)).astype(np.float32)
+    tokens = (spread * np.random.default_rng(1).normal(size=(6, 4))).astype(np.float32)
     query = linear(channels.query, tokens)
     weight = np.zeros(4)
     for head in range(2):
-        key = softmax([float(tokens[token, 2 * head : 2 * head + 2].mean()) for token in range(6)])
+        of_channels = [softmax([float(value) for value in tokens[:, 2 * head + channel]]) for channel in range(2)]
+        key = [(of_channels[0][token] + of_channels[1][token]) / 2 for token in range(6)]
         for channel in (2 * head, 2 * head + 1):
             share = softmax([float(query[token, channel]) for token in range(6)])
             fit = sum(share[token] * key[token] for token in range(6))
             weight[channel] = channels.temperature[head].item() / (1 + math.exp(-fit))
-    expected = weight * layer_norm(channels.norm, _values_by_loops(channels.values, tokens, grid))
+    expected = weight * layer_norm(channels.norm, _values_by_loops(channels.values, tokens, grid), epsilon=1e-5)
     with torch.no_grad():
         found = numbers(channels(torch.from_numpy(tokens)[None], grid))[0]
         np.testing.assert_allclose(numbers(channels.weigh(torch.from_numpy(tokens)[None]))[0, 0], weight, atol=1e-6)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_weight_of_channels_that_look_at_different_tokens() -> None:
+    # one head of two channels over two tokens; channel a is wholly at token 0, channel b at token 1. Softmax of each, then
+    # the mean: key (.5, .5), each product .5, its sigmoid .622459. Of the mean, 50 at both, alike. Then channel b at token 0
+    # too: key (1, 0), product 1, .731059. And channel b even: key (.75, .25); products .75 and .5, .679179 and .622459
+    channels = ChannelProcessing(2, 1)
+    with torch.no_grad():
+        channels.query.weight.copy_(torch.eye(2))
+        channels.query.bias.zero_()
+        found = [
+            channels.weigh(100 * torch.tensor([tokens]))[0, 0]
+            for tokens in ([[1.0, 0], [0, 1]], [[1.0, 1], [0, 0]], [[1.0, 0], [0, 0]])
+        ]
+    expected = torch.tensor([[0.622459, 0.622459], [0.731059, 0.731059], [0.679179, 0.622459]])
+    torch.testing.assert_close(torch.stack(found), expected, rtol=0, atol=1e-6)
+
+
+def test_epsilons_of_all_norms() -> None:
+    # the values' norm has the paper's authors' 1e-5 and BatchNorm torch's, all others 1e-6
+    norms = {name: module for name, module in FAN(**TINY).named_modules() if hasattr(module, "eps")}
+    found = {name: norm.eps for name, norm in norms.items() if name != "position"}
+    wanted = {"stem_norm": 1e-6, "between_norm": 1e-6}
+    wanted = {f"patches.{name}": epsilon for name, epsilon in wanted.items()}
+    wanted |= {f"patches.stage_{stage}.0.norm": 1e-6 for stage in (0, 1)}
+    for number in (0, 1):
+        wanted |= {f"blocks.{number}.token_norm": 1e-6, f"blocks.{number}.channel_norm": 1e-6}
+        wanted |= {f"blocks.{number}.channels.norm": 1e-5, f"blocks.{number}.channels.values.local.batch_norm": 1e-5}
+        wanted |= {f"blocks.{2 + number}.{name}": 1e-6 for name in ("norm1", "norm2")}
+    assert found == wanted | {"norm": 1e-6}
 
 
 def test_the_weight_of_channels_that_are_the_same_everywhere() -> None:
@@ -388,6 +424,17 @@ def test_weights_of_one_size_serve_another_and_survive_saving(tmp_path: Path) ->
         larger = loaded(torch.randn(2, 3, 64, 96))
     assert loaded.fingerprint() == embedder.fingerprint()
     torch.testing.assert_close(larger.norm(dim=1), torch.ones(2))
+
+
+@pytest.mark.usefixtures("tiny")
+def test_an_embedder_of_the_earlier_computation_is_another_one_and_is_refused(tmp_path: Path) -> None:
+    embedder = build_embedder(NAME, "random", image_size=(32, 32), seed=2)
+    now = embedder.fingerprint()
+    del embedder.described["trunk_revision"]  # as it was saved before
+    assert embedder.fingerprint() != now
+    folder = embedder.save(tmp_path / "embedder")
+    with pytest.raises(ValueError, match=r"revision None, now 2.*Build it or train it again"):
+        load_embedder(folder)
 
 
 @pytest.mark.usefixtures("tiny")

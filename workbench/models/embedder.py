@@ -173,6 +173,8 @@ def build_embedder(
         described["last_stride"] = last_stride
     if built.quick_gelu:
         described["quick_gelu"] = True
+    if (revision := getattr(built.tower, "revision", None)) is not None:  # one of our own that was mended
+        described["trunk_revision"] = revision
     embedder = Embedder(built, nn.Identity(), built.preprocessing.resized(resize), described)
     return replace_head(embedder, head, embedding_dim, neck_feature=neck_feature, seed=seed).eval()
 
@@ -208,7 +210,8 @@ def load_embedder(folder: Path | str) -> Embedder:
 
     Raises:
         FileNotFoundError: config.json or model.safetensors is missing.
-        ValueError: another format version, weights that do not fit, or a fingerprint that differs (a changed file).
+        ValueError: another format version or revision of the trunk, weights that do not fit, or a fingerprint that differs (a
+            changed file).
     """
     folder = Path(folder)
     missing = [name for name in ("config.json", "model.safetensors") if not (folder / name).is_file()]
@@ -240,6 +243,12 @@ def load_embedder(folder: Path | str) -> Embedder:
         neck_feature=config.get("neck_feature", "after"),
         quick_gelu=config.get("quick_gelu", False),
     )
+    if embedder.described.get("trunk_revision") != config.get("trunk_revision"):
+        raise ValueError(
+            f"{folder} was saved by a workbench that computed {config['trunk']} otherwise (revision "
+            f"{config.get('trunk_revision')}, now {embedder.described.get('trunk_revision')}), so that its weights would answer "
+            "differently here. Build it or train it again."
+        )
     embedder.preprocessing = preprocessing
     if "classifier" in config:
         embedder.attach_classifier(empty_classifier(config["classifier"]), config["classes"])

@@ -5,9 +5,10 @@ hidden layer; H and W rows and columns of the map of tokens, 16 px each.
 
 Source: Zhou et al., Understanding The Robustness in Vision Transformers (ICML 2022). The ConvNeXt blocks (Liu et al.
 2022), the Fourier position encoding and the class attention (El-Nouby et al. 2021, XCiT, after Touvron et al. 2021,
-CaiT) are timm's. Where the paper leaves it open: queries, keys and values have biases; norms have epsilon 1e-6; the
-hidden layer of the channel MLP is added to its depthwise branch and has no other activation; class attention normalises
-all tokens and doubles those of patches, as XCiT does.
+CaiT) are timm's. Where the paper leaves it open: queries, keys and values have biases; norms have epsilon 1e-6, but for
+that of the channels' values, which the authors' weights were trained with at 1e-5; the hidden layer of the channel MLP is
+added to its depthwise branch and has no other activation; class attention normalises all tokens and doubles those of
+patches, as XCiT does.
 """
 
 from collections import OrderedDict
@@ -33,8 +34,11 @@ class FAN(nn.Module):
         position: Fourier encoding of the place in the map, added once; it has no size of its own.
         blocks: `num_blocks` FAN blocks and after them the class attention blocks, numbered on.
         num_features: width of a token; num_prefix_tokens: 1, the class token; patch_size: px that a token stands for.
+        revision: of what is computed from the same weights, part of an embedder's fingerprint. 2: softmax before the mean of
+            the channels' key, epsilon 1e-5 of the values' norm.
     """
 
+    revision = 2
     num_prefix_tokens = 1
     patch_size = PATCH_PX
 
@@ -157,8 +161,9 @@ class TokenAttention(nn.Module):
 class ChannelProcessing(nn.Module):
     """What FAN has in place of a transformer's MLP: an MLP's output, each channel weighted by how it fits its head.
 
-    Per head: the query of a channel is its linear map over the tokens, the key is the mean of the head's channels, both
-    softmax over tokens; the sigmoid of their product, times the head's temperature, weights the channel's values.
+    Per head: the query of a channel is its linear map, softmax over tokens; the key is the softmax over tokens of each of
+    the head's channels, and then their mean; the sigmoid of their product, times the head's temperature, weights the
+    channel's values.
     """
 
     def __init__(self, num_channels: int, num_heads: int) -> None:
@@ -167,7 +172,7 @@ class ChannelProcessing(nn.Module):
         self.temperature = nn.Parameter(torch.ones(num_heads, 1, 1))
         self.query = nn.Linear(num_channels, num_channels)
         self.values = LocalMlp(num_channels, 4 * num_channels)
-        self.norm = _LayerNorm(num_channels)
+        self.norm = nn.LayerNorm(num_channels, eps=1e-5)
 
     def forward(self, tokens_NTC: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
         """Tokens, float [N, T, C], of a map of `grid` rows and columns."""
@@ -178,7 +183,7 @@ class ChannelProcessing(nn.Module):
     def weigh(self, tokens_NTC: torch.Tensor) -> torch.Tensor:
         """The weight of each channel, float [N, 1, C], between 0 and its head's temperature."""
         query_NATE = _by_head(self.query(tokens_NTC), self.num_heads).softmax(dim=2)
-        key_NAT1 = _by_head(tokens_NTC, self.num_heads).mean(dim=3, keepdim=True).softmax(dim=2)
+        key_NAT1 = _by_head(tokens_NTC, self.num_heads).softmax(dim=2).mean(dim=3, keepdim=True)
         weight_NAE1 = torch.sigmoid(query_NATE.transpose(2, 3) @ key_NAT1) * self.temperature
         return weight_NAE1.flatten(1)[:, None]
 
