@@ -38,7 +38,8 @@ def _move_adapters(trunk: Trunk) -> list[str]:
     return list(moved)
 
 
-@pytest.mark.parametrize("name", ["timm:test_vit", "open_clip:tiny"])
+# pit does not say which parameters make a block
+@pytest.mark.parametrize("name", ["timm:test_vit", "open_clip:tiny", "timm:pit_ti_224"])
 def test_an_update_starts_at_nothing_and_is_merged_without_a_trace(name: str, tiny_clip: str) -> None:
     trunk = build_trunk(name, "random", (32, 32))
     images_NCHW = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from workbench.models.embedder import build_embedder, load_embedder
+from workbench.training.memory import estimate_memory
 from workbench.training.prepare import check_same_run, ready_embedder
 from workbench.training.recipe import Recipe
 from workbench.training.recipes import RECIPES, choose_recipe, read_settings
@@ -113,6 +114,15 @@ def test_the_recipe_sets_the_last_stride_of_trained_weights_and_says_so(tmp_path
     ):
         ready_embedder(build_embedder("timm:test_vit", "random", image_size=(32, 32)), RECIPES["reid_bnneck"])
     assert choose_recipe("reid_bnneck", read_settings("last_stride=none")).last_stride is None
+
+
+def test_a_trunk_that_cannot_be_layered_wants_one_rate() -> None:
+    embedder = build_embedder("timm:pit_ti_224", "random", image_size=(32, 32))
+    with pytest.raises(ValueError, match=r"timm:pit_ti_224 cannot be layered: .*at one rate \(blockwise_decay=1\)"):
+        ready_embedder(embedder, RECIPES["retailklip"])
+    recipe = choose_recipe("retailklip", read_settings("blockwise_decay=1, gradient_checkpointing=true, batch_size=2"))
+    assert ready_embedder(embedder, recipe) is embedder
+    assert estimate_memory(embedder, recipe, num_classes=3)["activations"] > 0
 
 
 def test_a_head_that_is_there_is_kept_and_another_takes_its_place() -> None:

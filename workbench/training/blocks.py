@@ -1,7 +1,8 @@
 """One learning rate a block: which parameter belongs to which block of a trunk, and the rates that follow."""
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import open_clip
@@ -20,38 +21,61 @@ _OPEN_CLIP_VIT = {
 }
 _OPEN_CLIP_RESNET = {"stem": r"^conv\d|^bn\d", "blocks": r"^layer(\d+)"}
 _TOKENS = {"class_embedding", "positional_embedding", "latent"}
+_FOLDED = (99999,)  # timm's mark of what goes with the group before it (MATCH_PREV_GROUP)
+
+Matcher = dict[str, Any] | Callable[[str], Any]
+"""What timm's `group_matcher` gives: regular expressions by group, or a function from a name to its place."""
 
 
-def block_of_parameters(trunk: Trunk) -> dict[str, str]:
+def block_of_parameters(trunk: Trunk, *, layered: bool = True) -> dict[str, str]:
     """The block of each parameter of a trunk's tower: `stem`, `block 0` (next to the stem) up to `block L-1`, `final`.
 
-    A block is one transformer block of a vision transformer and one stage of a convnet or of a transformer with stages,
-    as timm groups them. `final` is what follows the last block: a final norm, a projection, attention pooling.
+    The rule is timm's coarse grouping of parameters (`group_matcher`), which is made for layer decay; its sequence for
+    checkpoints (`checkpoint_seq`) says nothing of stems, norms and what lies between stages. A block is one transformer
+    block of a vision transformer and one stage of a convnet or of a transformer with stages; in a network of single layers
+    (vgg) it is a layer. timm's first group is the stem. What timm folds into the group before it stays there when it is
+    numbered (a transition between stages); otherwise (a final norm, the last convolution of mobile networks) it stands
+    after the last block and is `final`, as is what timm leaves to the classifier (a projection, attention pooling).
+
+    Args:
+        trunk: of timm, open_clip or the workbench.
+        layered: False takes a tower that cannot be layered as one block, `block 0`.
 
     Raises:
-        ValueError: the tower says nothing of its blocks.
+        ValueError: the tower cannot be layered; the message says which, why and what to do.
     """
-    spots = {name: _spot(name, matcher_of(trunk)) for name, _ in trunk.tower.named_parameters()}
-    order = {
-        key: number for number, key in enumerate(sorted({key for key in spots.values() if isinstance(key, tuple)}))
-    }
-    if not order:
+    blocks = _find_blocks(trunk)
+    if isinstance(blocks, dict):
+        return blocks
+    if layered:
         raise ValueError(
-            f"No block was found among the parameters of {trunk.name}; its learning rates cannot be layered."
+            f"The learning rates of {trunk.name} cannot be layered: {blocks}. Train all of it at one rate "
+            "(blockwise_decay=1), or take another trunk."
         )
-    return {name: key if isinstance(key, str) else f"block {order[key]}" for name, key in spots.items()}
+    return {name: "block 0" for name, _ in trunk.tower.named_parameters()}
 
 
 def block_modules(trunk: Trunk) -> list[str]:
-    """The names, within the tower, of the modules that are its blocks, from the stem upwards."""
-    patterns = _block_patterns(matcher_of(trunk))
-    found: dict[str, tuple[float, ...]] = {}
-    for name, _ in trunk.tower.named_parameters():
-        for pattern in patterns:
-            if match := re.match(pattern, name):
-                found[match.group(0)] = tuple(map(float, match.groups()))
-                break
-    return sorted(found, key=lambda name: found[name])
+    """The names, within the tower, of the modules that are its blocks, from the stem upwards.
+
+    A block that no single module holds is named by its parts; a tower that cannot be layered has none.
+    """
+    blocks = _find_blocks(trunk)
+    if not isinstance(blocks, dict):
+        return []
+    held: dict[str, set[str]] = {}
+    for name, block in blocks.items():
+        for parent in _parents(name):
+            held.setdefault(parent, set()).add(block)
+    whole = {
+        name: int(next(iter(found)).removeprefix("block "))
+        for name, found in held.items()
+        if len(found) == 1
+        and found.isdisjoint((STEM, FINAL))
+        and not isinstance(trunk.tower.get_submodule(name), nn.ModuleList | nn.ModuleDict)  # nobody calls these
+    }
+    outermost = [name for name in whole if whole.keys().isdisjoint(_parents(name))]
+    return sorted(outermost, key=lambda name: whole[name])
 
 
 def blockwise_groups(embedder: Embedder, loss: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
@@ -62,14 +86,17 @@ def blockwise_groups(embedder: Embedder, loss: nn.Module, recipe: Recipe) -> lis
     Each group has `params`, `lr` (the rate at the height of the schedule), `weight_decay`, `name` (stem, block 0 and up,
     final, head or loss) and `parameters` (their names). A block has up to two groups, with and without weight decay.
     The top block has `recipe.learning_rate_trunk`, each block below it `recipe.blockwise_decay` times the one above, the
-    stem last.
+    stem last. With a decay of 1 a trunk that cannot be layered is one block.
+
+    Raises:
+        ValueError: a decay other than 1 and a trunk that cannot be layered.
 
     Source: one rate a block, 0.7 from block to block: RetailKLIP (Srivastava, 2023). No weight decay on vectors, tokens
     and position encodings: the practice of timm and DINOv2.
     """
     tower = embedder.trunk.tower
-    blocks = block_of_parameters(embedder.trunk)
-    num_blocks = len(block_modules(embedder.trunk))
+    blocks = block_of_parameters(embedder.trunk, layered=recipe.blockwise_decay != 1)
+    num_blocks = len(set(blocks.values()) - {STEM, FINAL})
     rates = {
         STEM: recipe.learning_rate_trunk * recipe.blockwise_decay**num_blocks,
         **{
@@ -103,46 +130,63 @@ def blockwise_groups(embedder: Embedder, loss: nn.Module, recipe: Recipe) -> lis
     return [groups[key] for key in sorted(groups, key=lambda key: (order.index(key[0]), not key[1]))]
 
 
-def matcher_of(trunk: Trunk) -> dict[str, Any]:
-    """Regular expressions for the tower's parameter names, as timm's `group_matcher` gives them, keys stem and blocks."""
-    tower = trunk.tower
+def _find_blocks(trunk: Trunk) -> dict[str, str] | str:
+    """The block of each parameter, or why there are none."""
+    inner, prefix = _inner(trunk.tower)
+    try:
+        matcher = _matcher_of(inner)
+    except (AssertionError, AttributeError, KeyError) as error:
+        return f"timm's group_matcher fails on it ({type(error).__name__}: {error})"
+    if matcher is None:
+        return "it does not say which parameters make a block (group_matcher)"
+    names = [name for name, _ in trunk.tower.named_parameters()]
+    spots = {name: _spot(name.removeprefix(prefix), matcher) if name.startswith(prefix) else FINAL for name in names}
+    number_of: dict[tuple[float, ...], int] = {}
+    for key in sorted({key for key in spots.values() if isinstance(key, tuple)}):
+        folded = number_of and key[-1:] == _FOLDED
+        number_of[key] = max(number_of.values(), default=-1) + (not folded)
+    if not number_of:
+        return "none of its parameters belongs to a block"
+    return {name: key if isinstance(key, str) else f"block {number_of[key]}" for name, key in spots.items()}
+
+
+def _inner(tower: nn.Module) -> tuple[nn.Module, str]:
+    """The module that knows its groups, and what its parameters' names begin with."""
+    return (tower.trunk, "trunk.") if isinstance(tower, open_clip.model.TimmModel) else (tower, "")
+
+
+def _matcher_of(tower: nn.Module) -> Matcher | None:
     if isinstance(tower, open_clip.model.VisionTransformer):
         return _OPEN_CLIP_VIT
     if isinstance(tower, open_clip.model.ModifiedResNet):
         return _OPEN_CLIP_RESNET
-    inner, prefix = (tower.trunk, r"trunk\.") if isinstance(tower, open_clip.model.TimmModel) else (tower, "")
-    if not hasattr(inner, "group_matcher"):
-        raise ValueError(f"{trunk.name} does not say which parameters make a block; take another trunk.")
-    matcher = inner.group_matcher(coarse=True)  # type: ignore[operator]
-    return {key: _prefixed(value, prefix) for key, value in matcher.items()}
+    group_matcher: Callable[..., Matcher] | None = getattr(tower, "group_matcher", None)
+    return group_matcher and group_matcher(coarse=True)
 
 
-def _prefixed(patterns: Any, prefix: str) -> Any:
-    if not prefix or patterns is None:
-        return patterns
-    if isinstance(patterns, str):
-        return re.compile(prefix + f"(?:{patterns.replace('^', '')})").pattern
-    return [(_prefixed(pattern, prefix), suffix) for pattern, suffix in patterns]
-
-
-def _block_patterns(matcher: dict[str, Any]) -> list[str]:
-    """The patterns of real blocks; those with a suffix add a final norm to the block before, here it is `final`."""
-    blocks = matcher["blocks"]
-    return [blocks] if isinstance(blocks, str) else [pattern for pattern, suffix in blocks if suffix is None]
-
-
-def _spot(name: str, matcher: dict[str, Any]) -> str | tuple[float, ...]:
-    stems = [matcher["stem"]] if isinstance(matcher["stem"], str) else [pattern for pattern, _ in matcher["stem"]]
-    if any(re.match(pattern, name) for pattern in stems):
-        return STEM
-    for pattern in _block_patterns(matcher):
-        if match := re.match(pattern, name):
-            return tuple(map(float, match.groups()))
+def _spot(name: str, matcher: Matcher) -> str | tuple[float, ...]:
+    """`stem`, `final`, or the numbers by which timm sorts a parameter's group; the first pattern that matches counts."""
+    if not isinstance(matcher, dict):
+        place = float(matcher(name))
+        return STEM if place == 0 else FINAL if place == math.inf else (place,)
+    for group, rules in enumerate(matcher.values()):
+        for pattern, suffix in [(rules, None)] if isinstance(rules, str) else rules or []:
+            if match := re.match(pattern, name):
+                if group == 0:
+                    return STEM
+                if suffix == _FOLDED and not match.groups():
+                    return FINAL
+                return (group, *map(float, match.groups()), *(suffix or ()))
     return FINAL
 
 
+def _parents(name: str) -> Iterator[str]:
+    while name := name.rpartition(".")[0]:
+        yield name
+
+
 def _undecayed_names(tower: nn.Module) -> set[str]:
-    inner, prefix = (tower.trunk, "trunk.") if isinstance(tower, open_clip.model.TimmModel) else (tower, "")
+    inner, prefix = _inner(tower)
     stated = inner.no_weight_decay() if hasattr(inner, "no_weight_decay") else ()  # type: ignore[operator]
     return {f"{prefix}{name}" for name in stated}
 

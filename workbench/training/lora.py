@@ -84,7 +84,7 @@ def add_lora(trunk: Trunk, rank: int, alpha: float, seed: int) -> None:
             f"LoRA is for vision transformers whose other weights stay as they are; {trunk.name} has BatchNorm layers, whose "
             "statistics would move. Take a plain vision transformer, or lora_rank=0."
         )
-    in_blocks = {name for name, block in block_of_parameters(trunk).items() if block.startswith("block")}
+    in_blocks = {name for name, block in block_of_parameters(trunk, layered=False).items() if block.startswith("block")}
     attentions = [
         (name, module)
         for name, module in tower.named_modules()

@@ -28,7 +28,8 @@ def estimate_memory(embedder: Embedder, recipe: Recipe, num_classes: int, *, amp
     counted. Activations are those that a forward pass
     keeps for the backward pass: the pass is done on tensors that have a shape and no content (two batch sizes, so that
     what grows with the batch is told from what does not), which takes no memory and under a second for ViT-L/14. With
-    gradient checkpointing they are the inputs of all blocks and the inside of the largest one.
+    gradient checkpointing they are the inputs of all blocks and the inside of the largest one; all of them where the blocks
+    of a trunk are not known.
 
     Args:
         embedder: as it will be trained, or before the recipe gave it a new head.

@@ -15,6 +15,7 @@ from workbench.models.embedder import Embedder, replace_head
 from workbench.models.heads import takes_map
 from workbench.models.preprocessing import Preprocessing
 from workbench.models.strides import set_last_stride
+from workbench.training.blocks import block_of_parameters
 from workbench.training.distributed import images_a_pass
 from workbench.training.frozen_features import embed_once
 from workbench.training.identity_sampling import IdentitySampler
@@ -170,7 +171,8 @@ def ready_embedder(embedder: Embedder, recipe: Recipe) -> Embedder:
     trains needs a gradient.
 
     Raises:
-        ValueError: a trunk that does not fit the recipe, or nothing that could be trained.
+        ValueError: a trunk that does not fit the recipe (one whose rates cannot be layered, too), or nothing that could be
+            trained.
     """
     if recipe.last_stride is not None and "last_stride" not in embedder.described:
         try:
@@ -187,6 +189,7 @@ def ready_embedder(embedder: Embedder, recipe: Recipe) -> Embedder:
         if there != (recipe.head, width, recipe.neck_feature):
             replace_head(embedder, recipe.head, width, neck_feature=recipe.neck_feature, seed=recipe.seed)
     embedder.attach_classifier(None)
+    block_of_parameters(embedder.trunk, layered=recipe.blockwise_decay != 1)  # refused now, before images are read
     has_head = any(True for _ in embedder.head.parameters())
     if recipe.freeze == "head" and not has_head:
         raise ValueError("freeze='head' has nothing to keep: the embedder's head has no weights.")

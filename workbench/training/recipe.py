@@ -55,7 +55,8 @@ class Recipe:
         lora_rank, lora_alpha: low-rank updates of the attention take the place of the trunk's own weights, which stay;
             rank 0 is off, updates are scaled by alpha / rank.
         learning_rate_trunk: of the trunk's top block, at the height of the schedule.
-        blockwise_decay: a block's rate is that of the block above it times this; the stem comes last. 1 is one rate.
+        blockwise_decay: a block's rate is that of the block above it times this; the stem comes last. 1 is one rate, which
+            trunks that cannot be layered want (see `blocks.block_of_parameters`).
         learning_rate_head: of the head and of what follows the last block (final norm, projection).
         learning_rate_loss: of the loss's class weights.
         optimizer: adamw, adam (weight decay enters the gradient) or sgd (momentum 0.9).
