@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from workbench.__main__ import _build_parser, _split_pairs, _split_values
+from workbench.__main__ import _build_parser, _split_pairs
+from workbench.headless.sweeps import read_sweep
 from workbench.runs.parameters import check_parameters, read_parameters
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,7 +27,7 @@ def test_a_command_parses_and_its_parameters_are_the_notebooks(command: str) -> 
     if command.startswith("run ") and options.notebook != "NAME":
         declared = read_parameters(ROOT / "notebooks" / f"{Path(options.notebook).stem}.ipynb")
         swept = _split_pairs(options.sweep, "--sweep")
-        points = {name: _split_values(values) for name, values in swept.items()}
+        points = {name: read_sweep(name, values, declared) for name, values in swept.items()}
         for number in range(max(map(len, points.values()), default=1)):
             point = {name: values[number % len(values)] for name, values in points.items()}
             check_parameters(declared, {**_split_pairs(options.parameter, "-p"), **point})

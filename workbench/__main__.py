@@ -3,17 +3,17 @@
 import argparse
 import difflib
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from workbench.headless.batch import expand_sweeps, resume_run, run_many
+from workbench.headless.batch import resume_run, run_many
 from workbench.headless.index import duration, headline, write_index
 from workbench.headless.recipe_table import Plan, compare_recipes
 from workbench.headless.study import study
+from workbench.headless.sweeps import expand_sweeps, read_sweep
 from workbench.retrieval.command_options import add_options, positive
-from workbench.runs.parameters import ParameterError
+from workbench.runs.parameters import ParameterError, read_parameters
 from workbench.runs.record import list_runs, read_record
 from workbench.runs.root import find_root, outputs_folder
 from workbench.runs.streams import escape_unprintable
@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     notebook = _find_notebook(options.notebook)
     given = _split_pairs(options.parameter, "-p")
-    sweeps = {name: _split_values(text) for name, text in _split_pairs(options.sweep, "--sweep").items()}
+    swept = _split_pairs(options.sweep, "--sweep")
+    declared = read_parameters(notebook) if swept else []
+    sweeps = {name: read_sweep(name, text, declared) for name, text in swept.items()}
     twice = sorted(given.keys() & sweeps.keys())
     if twice:
         raise Refusal(f"{', '.join(twice)} is given by both -p and --sweep.")
@@ -60,12 +62,14 @@ def _run(options: argparse.Namespace) -> int:
 
 def _study(options: argparse.Namespace) -> int:
     from workbench.data.card import CardError, read_card
+    from workbench.data.image_size import small_size
 
     try:
-        walk = [(name, read_card(name.split("+")[0]).task) for name in options.data]
+        cards = [read_card(name.split("+")[0]) for name in options.data]  # of sets joined with + the first counts
     except CardError as error:
         raise Refusal(str(error)) from error
     try:
+        walk = [(name, card.task, small_size(card)) for name, card in zip(options.data, cards, strict=True)]
         folders = study(walk, options.smoke, out=options.out, deadline_s=options.deadline)
     except ValueError as error:
         raise Refusal(str(error)) from error
@@ -264,11 +268,6 @@ def _split_pairs(texts: Sequence[str], option: str) -> dict[str, str]:
     return pairs
 
 
-def _split_values(text: str) -> list[str]:
-    """The values of a sweep; commas within brackets belong to a list."""
-    return [value.strip() for value in re.findall(r"(?:\[[^\]]*\]|[^,\[])+", text)]
-
-
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workbench", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -285,7 +284,13 @@ def _build_parser() -> argparse.ArgumentParser:
     run = add("run", _run, "run a notebook headless: its folder, record and report")
     run.add_argument("notebook", metavar="NOTEBOOK", help="a path, or the name of one in notebooks/")
     run.add_argument("-p", dest="parameter", action="append", default=[], metavar="name=value")
-    run.add_argument("--sweep", action="append", default=[], metavar="name=a,b", help="one run for each combination")
+    run.add_argument(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="name=a,b",
+        help='one run for each combination; "a,b",c keeps a comma',
+    )
     run.add_argument("--jobs", type=positive(int), default=1, metavar="N", help="how many run at once (1)")
     walk = add("study", _study, "run the notebooks of the study, one after the other")
     walk.add_argument("--data", nargs="+", required=True, metavar="NAME", help="names or paths of data cards")

@@ -76,6 +76,10 @@ def wait_for_line(process: subprocess.Popen[str], text: str) -> None:
         (["run", "count", "-p", "count=1", "--sweep", "count=2,3"], "count is given by both -p and --sweep"),
         (["run", "count", "--sweep", "count=1,2,99"], "count: wanted at least 1 and at most 9, found 99"),
         (["run", "count", "--sweep", "count="], "The sweep over count has no values"),
+        (
+            ["run", f"{PACKAGE_PARENT}/notebooks/02_finetune_trunk.ipynb", "--sweep", "settings=depth=9,seed=1"],
+            "could be one value or 2",
+        ),
         (["run", "count", "--jobs", "0"], "wanted a number above 0, found 0"),
         (["run", "count", "--deadline", "soon"], "invalid number value: 'soon'"),
         (["study", "--data", "nothing"], "There is no data card 'nothing'"),

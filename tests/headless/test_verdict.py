@@ -4,9 +4,7 @@ from typing import Any
 
 import pytest
 
-from workbench.headless.batch import expand_sweeps
 from workbench.headless.verdict import cell_seconds, decide
-from workbench.runs.parameters import ParameterError
 
 
 def begin(number: int) -> dict[str, Any]:
@@ -63,15 +61,3 @@ def test_an_error_names_the_cell() -> None:
     _, error = decide(None, 0, [*ALL[:3], end(2, False), ended("error", error=ERROR)], False, None)
     assert error == ERROR | {"cell": {"number": 2, "of": 2, "first_line": "line 2"}}
     assert cell_seconds([*ALL[:3], ended("kernel_died")]) == {"1": 0.5}
-
-
-def test_sweeps_expand_to_every_combination_the_last_name_fastest() -> None:
-    assert expand_sweeps({"a": [1, 2], "b": ["x", "y"]}) == [
-        {"a": 1, "b": "x"},
-        {"a": 1, "b": "y"},
-        {"a": 2, "b": "x"},
-        {"a": 2, "b": "y"},
-    ]
-    assert expand_sweeps({}) == [{}]
-    with pytest.raises(ParameterError, match="The sweep over b has no values"):
-        expand_sweeps({"a": [1], "b": []})

@@ -46,7 +46,7 @@ PROTOCOL_KEYS = {
         "recall_at",
         "known_copies",
     ),
-    "reid": ("query_split", "gallery_split", "junk", "known_copies"),
+    "reid": ("query_split", "gallery_split", "junk", "known_copies", "image_size"),
 }
 REQUIRED_KEYS = ("title", "task", "reader", "licence", "source", "layout")
 OPTIONAL_KEYS = ("splits", "options", "margin", "protocol", "citation", "archives", "known_issues")
@@ -291,4 +291,7 @@ def _check_protocol(task: str, protocol: dict[str, Any]) -> dict[str, Any]:
     counts = [protocol.get("known_copies", 0), *protocol.get("recall_at", [])]
     if not all(type(count) is int and count >= 0 for count in counts):
         raise ValueError(f"'known_copies' and each of 'recall_at' are whole numbers; found {counts}.")
+    size = protocol.get("image_size", [1, 1])
+    if not isinstance(size, list) or len(size) != 2 or any(type(side) is not int or side < 1 for side in size):
+        raise ValueError(f"'image_size' is the height and the width that pictures are brought to, px; found {size!r}.")
     return protocol

@@ -1,6 +1,5 @@
 """Notebooks run without a person: one supervised process a run, many at once, each with a truthful record."""
 
-import itertools
 import secrets
 import signal
 import sys
@@ -171,18 +170,6 @@ def resume_run(
             cancelled,
         )
     return folder
-
-
-def expand_sweeps(sweeps: Mapping[str, Sequence[object]]) -> list[dict[str, object]]:
-    """Every combination of the values, the last name's changing fastest; one empty combination without sweeps.
-
-    Raises:
-        ParameterError: a name without values.
-    """
-    empty = [name for name, values in sweeps.items() if not values]
-    if empty:
-        raise ParameterError(f"The sweep over {', '.join(empty)} has no values.")
-    return [dict(zip(sweeps, values, strict=True)) for values in itertools.product(*sweeps.values())]
 
 
 def _run(job: _Job, cancelled: threading.Event) -> Path | None:

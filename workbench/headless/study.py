@@ -20,23 +20,33 @@ class Step:
         notebook: its name; it has a parameter `data`.
         parameters: those that differ from the notebook's own.
         tuned: takes the embedder that the training before it has saved, as its parameter `embedder`.
+        shaped: sees pictures in the shape of the set's card, by its parameters `image_height` and `image_width`.
     """
 
     notebook: str
     parameters: Mapping[str, object] = field(default_factory=dict)
     tuned: bool = False
+    shaped: bool = False
 
 
-# People and animals are upright and as good mirrored as not; products carry text.
-UPRIGHT = {"image_height": 128, "image_width": 64, "settings": "flip_share=0.5"}
+# People, animals and vehicles are as good mirrored as not; products carry text.
+MIRRORED = {"settings": "flip_share=0.5"}
 WALKS: dict[str, tuple[Step, ...]] = {
     "recognition": (Step("01_audit_dataset"), Step("02_finetune_trunk"), Step("03_evaluate_few_shot", tuned=True)),
-    "reid": (Step("01_audit_dataset"), Step("02_finetune_trunk", UPRIGHT), Step("04_evaluate_reid", tuned=True)),
+    "reid": (
+        Step("01_audit_dataset"),
+        Step("02_finetune_trunk", MIRRORED, shaped=True),
+        Step("04_evaluate_reid", tuned=True),
+    ),
 }
 
 
 def study(
-    walk: Sequence[tuple[str, str]], smoke: bool = False, *, out: Path | None = None, deadline_s: float | None = None
+    walk: Sequence[tuple[str, str, tuple[int, int]]],
+    smoke: bool = False,
+    *,
+    out: Path | None = None,
+    deadline_s: float | None = None,
 ) -> list[Path]:
     """The folders of the study's runs in their order, when all have ended; one that fails does not stop the others.
 
@@ -45,7 +55,8 @@ def study(
     runs. Only a cancelled run ends the study.
 
     Args:
-        walk: data set and task (`recognition`, `reid`) of each.
+        walk: of each data set its name, its task (`recognition`, `reid`), and height and width (px) of its pictures in a
+            small trial, for steps that mind the shape.
         smoke: small: sets the parameter `smoke` of each notebook that has one.
         out: the folder for the runs; default `outputs/`.
         deadline_s: seconds that each notebook may take.
@@ -55,16 +66,18 @@ def study(
         FileNotFoundError: a notebook of the walk is not there.
         KeyboardInterrupt: cancelled before the next notebook had begun.
     """
-    unknown = [task for _, task in walk if task not in WALKS]
+    unknown = [task for _, task, _ in walk if task not in WALKS]
     if unknown or not walk:
         raise ValueError(f"Wanted data sets with a task of {', '.join(WALKS)}; found {unknown or 'no data set'}.")
     out = (out or outputs_folder()).resolve()
     steps = []
-    for data, task in walk:
+    for data, task, size in walk:
         for step in WALKS[task]:
             notebook = find_root() / "notebooks" / f"{step.notebook}.ipynb"
             declared = read_parameters(notebook)
             given: dict[str, object] = {"data": data, **step.parameters}
+            if step.shaped:
+                given["image_height"], given["image_width"] = size
             if smoke and any(parameter.name == "smoke" for parameter in declared):
                 given["smoke"] = True
             check_parameters(declared, {**given, "embedder": "the one before"} if step.tuned else given)

@@ -2,8 +2,8 @@
 
 Sources: Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-Identification", CVPR workshops 2019; NVIDIA's
 ReIdentificationNet, which trains so in TAO. Trunk there: ResNet50 at 256x128 px, `timm:resnet50.a1_in1k`; one that is no
-ResNet wants `settings=last_stride=none`. The width is swept in one call of notebook 02,
-`--sweep settings=embedding_dim=64,embedding_dim=128,embedding_dim=256,embedding_dim=512,embedding_dim=1024,embedding_dim=2048`.
+ResNet wants `settings=last_stride=none`. The width is swept in one call of notebook 02, 64 to 2048:
+`--sweep 'settings="embedding_dim=64","embedding_dim=128","embedding_dim=256","embedding_dim=512"'`.
 What is not marked is from both.
 """
 

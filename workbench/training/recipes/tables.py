@@ -78,7 +78,7 @@ def tao_counterparts() -> pd.DataFrame:
         (
             "feat_dim: 256",
             "embedding_dim=256",
-            "any width, swept with --sweep settings=embedding_dim=64,embedding_dim=128",
+            """any width, swept with --sweep 'settings="embedding_dim=64","embedding_dim=128"'""",
         ),
         ("last_stride", "last_stride=1", "of trained weights too, at the beginning of a training"),
         ("num_instances", "images_per_identity, with sampler='identity'", ""),
