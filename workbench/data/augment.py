@@ -23,8 +23,8 @@ class Augmentation:
         brightness, contrast, saturation: largest relative change.
         blur_share: share of copies that are blurred (Gaussian, radius up to 1 % of the shorter side).
         flip_share: share of copies that are mirrored.
-        erase_share: share of copies in which a rectangle of 2 to 20 % of the area is filled with noise (Zhong et al.,
-            Random Erasing, AAAI 2020).
+        erase_share: share of copies in which a rectangle of 2 to 20 % of the area is filled with noise (after Zhong et al.,
+            Random Erasing, AAAI 2020, who take up to 40 %).
     """
 
     crop_share: float = 0.7

@@ -60,7 +60,8 @@ class CenterLoss(nn.Module):
     in the batch get 0.
 
     Source: Wen et al., A Discriminative Feature Learning Approach for Deep Face Recognition (ECCV 2016), eq. 4; the mean
-    without their half is that of Luo et al. (CVPR workshops 2019), whose weight 5e-4 is the recipes'.
+    without their half is that of Luo et al. (CVPR workshops 2019), whose weight 5e-4 is the recipes'. Their code has another
+    step: centers start at random and follow the loss's gradient, free of its weight, 2 / N times the sum of (center - image).
 
     Attributes:
         centers: [C, D].

@@ -92,7 +92,7 @@ def blockwise_groups(embedder: Embedder, loss: nn.Module, recipe: Recipe) -> lis
         ValueError: a decay other than 1 and a trunk that cannot be layered.
 
     Source: one rate a block, 0.7 from block to block: RetailKLIP (Srivastava, 2023). No weight decay on vectors, tokens
-    and position encodings: the practice of timm and DINOv2.
+    and position encodings: the practice of timm.
     """
     tower = embedder.trunk.tower
     blocks = block_of_parameters(embedder.trunk, layered=recipe.blockwise_decay != 1)

@@ -13,7 +13,7 @@ FULL_FINETUNE_LCA_MAXENT = replace(
     FULL_FINETUNE,
     name="full_finetune_lca_maxent",
     loss="max_entropy",  # paper: cross entropy minus gamma times the prediction's entropy
-    entropy_weight=0.1,  # gamma; of the order that Dubey et al. chose by validation
+    entropy_weight=0.1,  # gamma
     head="lca",  # paper: every window of the last map larger than 1x1 through one layer with ReLU, averaged
     learning_rate_head=1e-3,  # the layer starts from noise
 )
