@@ -17,7 +17,7 @@ from PIL import Image
 from workbench.__main__ import main
 from workbench.data.card import Card, CardError, list_cards, read_card
 from workbench.data.catalog import open_catalog
-from workbench.data.download import FetchRefused, explain, fetch_set
+from workbench.data.download import FetchRefused, _move_into, explain, fetch_set
 from workbench.data.transfer import FetchError, download
 from workbench.data.unpack import Limits
 
@@ -436,6 +436,17 @@ def test_several_archives_become_one_set(server: Server, tmp_path: Path) -> None
     card.archives.append(dict(first))
     with pytest.raises(FetchError, match=r"Two archives of the set hold '1\.png' in 'beans'"):
         fetch(card, tmp_path / "data")
+
+
+def test_what_a_mac_packs_beside_the_pictures_is_no_conflict(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    for part in ("first", "second"):
+        for name in (f"tin/{part}.jpg", "tin/.DS_Store", "__MACOSX/tin/._tin", "Thumbs.db"):
+            path = tmp_path / part / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        _move_into(tmp_path / part, whole)
+    assert [path.name for path in sorted((whole / "tin").glob("*.jpg"))] == ["first.jpg", "second.jpg"]
 
 
 @pytest.mark.parametrize(

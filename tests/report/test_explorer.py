@@ -249,6 +249,12 @@ def test_a_picture_is_asked_by_path_or_dropped_and_a_bad_one_gets_a_clear_line(
     assert panel.grid.note == "big.tif has 9.5 MB, more than a browser may send (8 MB): type its path instead."
 
 
+def test_the_browser_offers_every_kind_of_picture_that_is_read(explorer: Explorer) -> None:
+    offered = explorer.query.grid.accept.split(",")
+    assert offered[0] == "image/*"
+    assert {".jfif", ".jpe", ".avif", ".jp2", ".ppm", ".webp", ".tif"} <= set(offered)
+
+
 @pytest.mark.parametrize("name", ["..", "x" * 300 + ".png", "a\0b.png"])
 def test_a_dropped_name_that_is_no_file_name_gets_a_line(explorer: Explorer, tmp_path: Path, name: str) -> None:
     panel = explorer.query

@@ -17,6 +17,7 @@ import pooch
 
 from workbench.data.card import Card, resolve_path
 from workbench.data.catalog import open_catalog
+from workbench.data.file_names import is_clutter
 from workbench.data.locate import reader_of
 from workbench.data.transfer import FetchError, Say, download
 from workbench.data.unpack import Limits, UnpackError, unpack
@@ -179,12 +180,17 @@ def _unpack_all(card: Card, archives: list[Path], unpacked: Path, say: Say, limi
 
 
 def _move_into(folder: Path, whole: Path) -> None:
-    """Moves what is in `folder` into `whole`; folders that both have are joined, a file that both have is refused."""
+    """Moves what is in `folder` into `whole`; folders that both have are joined, a file that both have is refused.
+
+    Clutter (`.DS_Store`, `__MACOSX`), which archives packed by a Mac all have, is left behind.
+    """
     if not whole.exists():
         os.rename(folder, whole)
         return
     for entry in sorted(folder.iterdir()):
         there = whole / entry.name
+        if is_clutter(entry.name):
+            continue
         if entry.is_dir() and there.is_dir():
             _move_into(entry, there)
         elif there.exists():
