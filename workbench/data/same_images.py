@@ -57,11 +57,12 @@ def refuse_same_images(searched: Catalog, queries: Catalog, instead: str, *, rem
     is_copy = ~pairs["name"].isin(found["name"])
     if is_copy.all() and len(pairs) <= sum(card.protocol.get("known_copies", 0) for card in queries.cards.values()):
         return
-    shown = [f"{one} is {other}" for one, other in zip(pairs["name"], pairs["name_found"], strict=True)]
+    names = zip(pairs["name"], pairs["name_found"], strict=True)
+    shown = [one if one == other else f"{one} is {other}" for one, other in names]
     known = f" Copies that a published set has may be stated in its card: known_copies: {len(pairs)} under `protocol:`."
     raise ValueError(
         f"{len(pairs):,} of {len(queries):,} queries are among the images that are searched ({int(is_copy.sum()):,} of them by the "
-        f"same bytes under another name), so that they find themselves: {few(shown)}. Choose splits that share no image "
+        f"same bytes under another name), so that they find themselves: {few(shown, 3)}. Choose splits that share no image "
         f"(01_audit_dataset lists the copies), or {instead}.{known if is_copy.all() else ''}"
     )
 
