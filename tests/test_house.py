@@ -104,6 +104,17 @@ def test_weights_are_loaded_without_running_code() -> None:
                 assert given.get("weights_only") == "True", f"{path}:{node.lineno}"
 
 
+def test_pictures_are_decoded_in_one_place() -> None:
+    """`data.images` opens files and applies their colour profiles; the others open what they have just drawn themselves."""
+    opening = {
+        path.relative_to(ROOT / "workbench").as_posix()
+        for path in (ROOT / "workbench").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Image.open"
+    }
+    assert opening == {"data/corruptions.py", "headless/tour.py"}
+
+
 def _pins() -> dict[str, list[Version]]:
     pins: dict[str, list[Version]] = {}
     for name, pinned in re.findall(

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -93,3 +95,51 @@ def test_a_copy_of_another_size_shows_the_same_part() -> None:
         assert small.size == (40, 48)
         difference = np.asarray(full.resize((40, 48), Image.Resampling.BICUBIC)).astype(int) - np.asarray(small)
         assert np.abs(difference).mean() < 2  # of 255 levels; another crop of this picture differs by more than 3
+
+
+class _Furthest:
+    """A generator that always draws the largest value, so that a copy is turned by all that is allowed."""
+
+    def uniform(self, low: float, high: float, size: int | tuple[int, ...] | None = None) -> object:
+        return high if size is None else np.full(size, high)
+
+    def random(self) -> float:
+        return 1.0
+
+
+@pytest.mark.parametrize("size", [(64, 128), (128, 64), (80, 80)])
+@pytest.mark.parametrize("copy_size", [None, (64, 128)])
+@pytest.mark.parametrize("degrees", [10.0, 30.0])
+def test_a_rotation_turns_all_edges_alike(
+    size: tuple[int, int], copy_size: tuple[int, int] | None, degrees: float
+) -> None:
+    """The picture's colours are its coordinates: along an edge of the picture one of them stays what it is."""
+    width, height = size
+    y, x = np.mgrid[:height, :width]
+    ramps = np.stack([255 * x / (width - 1), 255 * y / (height - 1), np.full(x.shape, 255)], axis=-1)
+    image = Image.fromarray(ramps.astype(np.uint8))
+    furthest: Any = _Furthest()
+    copy = np.asarray(augment_image(image, _with(rotation_deg=degrees), furthest, copy_size)).astype(float)
+    rows, columns = np.nonzero((copy[..., 2] == 255) & (copy[..., :2] > 3).all(-1) & (copy[..., :2] < 252).all(-1))
+    there = np.stack([columns, rows, np.ones(len(rows))], axis=1)
+    red, green = np.linalg.lstsq(there, copy[rows, columns, :2], rcond=None)[0][:2].T
+    upright = np.rad2deg(np.arctan2(red[1], red[0]))  # along it red changes most: level in the picture
+    level = np.rad2deg(np.arctan2(-green[0], green[1]))
+    # 8 bits over a thousand pixels and more leave some hundredths of a degree
+    assert abs(abs(upright) - degrees) < 0.2
+    assert abs(abs(level) - degrees) < 0.2
+    assert abs(upright - level) < 0.2, "corners are no right angles"
+
+
+def test_what_is_erased_is_up_to_three_times_as_high_as_wide_or_as_wide_as_high() -> None:
+    image = Image.new("RGB", (64, 128))
+    shapes = []
+    for seed in range(80):
+        erased = np.any(np.asarray(augment_image(image, _with(erase_share=1), np.random.default_rng(seed))), axis=2)
+        shapes.append((int(erased.any(axis=1).sum()), int(erased.any(axis=0).sum())))
+    high, wide = np.array(shapes, dtype=float).T
+    # sides are rounded to whole pixels
+    assert ((high - 0.5) / (wide + 0.5)).max() <= 1 / 0.3
+    assert ((high + 0.5) / (wide - 0.5)).min() >= 0.3
+    assert (high / wide).max() > 2.5
+    assert (high / wide).min() < 0.4

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -399,11 +399,20 @@ def _resize(**changed: Any) -> Callable[[Path], dict[str, Any]]:
     return lambda exported: preprocessing(exported, interpolation="bicubic", **changed)
 
 
+def _crop(mode: str, share: float, fill: Sequence[int] = (0, 0, 0)) -> Callable[[Path], dict[str, Any]]:
+    return _resize(resize="crop", crop_share=share, crop_mode=mode, fill=list(fill))
+
+
 @pytest.mark.parametrize(
     ("changed", "words", "kept"),
     [
         (_resize(resize="squash"), [], "0"),
         (_resize(resize="crop", crop_share=0.875), ["0.875 of the shorter side", "nvinfer cannot cut"], "0"),
+        (_crop("center", 0.9), ["0.9 of the shorter side", "nvinfer cannot cut"], "0"),
+        (_crop("squash", 0.9), ["0.9 of each side", "nvinfer cannot cut"], "0"),
+        (_crop("squash", 1.0), [], "0"),
+        (_crop("border", 1.0, fill=[10, 20, 30]), ["colour 10, 20, 30; nvinfer fills with black"], "1"),
+        (_crop("border", 1.0), [], "1"),
         (_resize(resize="pad", mean=[0.5, 0.4, 0.2]), ["colour 128, 102, 51; nvinfer fills with black"], "1"),
     ],
 )

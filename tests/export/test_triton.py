@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -217,6 +218,30 @@ def test_the_bundles_own_settings_make_the_exported_files_input(exported: dict[s
         assert settings["decode_px"] == preprocessing.decode_px
         expected = preprocessing.normalise(torch.from_numpy(preprocessing.apply(picture).copy())[None]).numpy()
         np.testing.assert_array_equal(make_input([file.getvalue()], settings), expected)
+
+
+def test_the_bundle_prepares_pictures_without_the_workbench(exported: dict[str, Path], tmp_path: Path) -> None:
+    """In a Python that has neither the workbench nor torch nor pandas, as the server has not."""
+    bundle = triton_repository(exported["uint8"], tmp_path / "b", card=CARD)
+    folder = bundle / "model_repository" / "workbench_preprocess" / "1"
+    file = tmp_path / "picture.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)).save(file)
+    code = """
+import json, pathlib, sys
+sys.meta_path = [finder for finder in sys.meta_path if "__editable__" not in str(finder)]
+sys.modules |= {"torch": None, "pandas": None}
+sys.path.append(sys.argv[1])
+import model
+settings = json.loads(pathlib.Path(sys.argv[1], "preprocess.json").read_text())
+made = model.make_input([pathlib.Path(sys.argv[2]).read_bytes()], settings)
+print(json.dumps([sys.modules["workbench.data.srgb"].__file__, made.tolist()]))
+"""
+    told = subprocess.run([sys.executable, "-IB", "-c", code, str(folder), str(file)], capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    imported, made = json.loads(told.stdout)
+    assert imported == str(folder / "workbench" / "data" / "srgb.py")
+    assert made[0] == open_exported(exported["uint8"]).preprocessing.apply(Image.open(file)).tolist()
+    check_bundle(bundle)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from profiles import DISPLAY_P3, SRGB_CURVE, grey_profile, press_profile, rgb_profile
 from scipy.special import expit
 
 from workbench.data.images import ImageError, decode_image
@@ -19,6 +20,7 @@ from workbench.retrieval.calibration import Calibration, fit_calibration
 from workbench.retrieval.gallery import Gallery
 
 pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+P3 = rgb_profile(DISPLAY_P3, SRGB_CURVE)
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -72,6 +74,11 @@ FILES: dict[str, bytes] = {
     "png, a transparent colour": encoded(scene(30, 30), "PNG", transparency=(127, 127, 127)),
     "png, one bit": encoded(scene(37, 21, 1).convert("1"), "PNG"),
     "png, 16-bit grey": encoded(grey16(), "PNG"),
+    "jpeg, Display P3": encoded(scene(900, 640), "JPEG", icc_profile=P3),
+    "jpeg, of a press": encoded(scene(64, 50).convert("CMYK"), "JPEG", icc_profile=press_profile()),
+    "png, Display P3 and alpha": encoded(with_alpha(), "PNG", icc_profile=P3),
+    "png, a grey profile": encoded(grey16(), "PNG", icc_profile=grey_profile(1.8)),
+    "png, a broken profile": encoded(scene(40, 30), "PNG", icc_profile=P3[:150]),
 }
 VARIANTS = [
     *(
@@ -79,6 +86,10 @@ VARIANTS = [
         for interpolation, resize in product(("bicubic", "bilinear", "lanczos"), RESIZE_MODES)
     ),
     Preprocessing((33, 57), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", "crop", 1.0),
+    Preprocessing((40, 40), MEAN, STD, "bicubic", "crop", 1.15),
+    Preprocessing((48, 32), MEAN, STD, "bicubic", "crop", 0.9, "squash"),
+    Preprocessing((48, 32), MEAN, STD, "bicubic", "crop", 1.0, "border", (9, 90, 200)),
+    Preprocessing((48, 32), MEAN, STD, "bicubic", "crop", 0.875, "rounded"),
 ]
 
 
@@ -98,7 +109,7 @@ def settings_of(preprocessing: Preprocessing, kind: str, **limits: int) -> dict[
 
 
 @pytest.mark.parametrize(
-    "preprocessing", VARIANTS, ids=lambda one: f"{one.resize} {one.interpolation} {one.image_size}"
+    "preprocessing", VARIANTS, ids=lambda one: f"{one.resize} {one.crop_mode} {one.interpolation} {one.image_size}"
 )
 @pytest.mark.parametrize("kind", ["float", "uint8", "raw"])
 def test_every_file_becomes_the_input_that_the_workbench_gives(preprocessing: Preprocessing, kind: str) -> None:
@@ -129,6 +140,7 @@ def test_the_files_tell_mistakes_apart() -> None:
     assert (bigger != shown["jpeg, drafted"]).any()
     assert shown["png, alpha"].mean() > 150  # white shines through
     assert shown["png, 16-bit grey"].std() > 10  # not clipped to white
+    assert np.abs(shown["jpeg, Display P3"].astype(int) - shown["jpeg, drafted"]).max() > 10
 
 
 BROKEN = {

@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from profiles import DISPLAY_P3, SRGB_CURVE, rgb_profile
 
 from workbench.data.images import decode_image
 from workbench.data.inputs import Input
@@ -35,7 +36,7 @@ from workbench.retrieval.recognise import recognise
 
 pytestmark = pytest.mark.slow
 LABELS = ["00012345678905", '=1+1,"x"\\', "<img src=x onerror=alert(1)>", "a\r\nb\u2028c", "Süßes 東京 🥖", "nan"]
-KINDS = ("JPEG", "PNG", "JPEG, turned", "PNG, alpha", "JPEG, CMYK", "PNG, 16-bit", "JPEG, big", "PNG, grey")
+KINDS = ("JPEG", "PNG", "JPEG, turned", "PNG, alpha", "JPEG, CMYK", "PNG, 16-bit", "JPEG, big", "PNG, grey", "JPEG, P3")
 MAX_BATCH = 6
 
 
@@ -53,6 +54,8 @@ def draw(kind: str, seed: int) -> bytes:
         options = {"exif": exif.tobytes()}
     elif kind.endswith("alpha"):
         image.putalpha(Image.fromarray(pixels[..., 0]))
+    elif kind.endswith("P3"):
+        options = {"icc_profile": rgb_profile(DISPLAY_P3, SRGB_CURVE)}
     elif kind.endswith("CMYK"):
         image = image.convert("CMYK")
     elif kind.endswith("16-bit"):

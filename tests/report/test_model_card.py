@@ -130,7 +130,7 @@ def test_a_card_with_nothing_measured_says_so_and_how_to_measure() -> None:
     ]
     assert read.tables["Input and output"][1:] == [
         ["input", "input, float32 [B, 3, height, width], 0 to 255; normalised inside"],
-        ["height x width", "224 x 192 px, RGB, upright"],
+        ["height x width", "224 x 192 px, sRGB, upright"],
         ["resize", "resized by the shorter side, then the centre cut out; bicubic, antialiased"],
         ["mean, std", "0.485, 0.456, 0.406; 0.229, 0.224, 0.225 (of 0 to 1)"],
         ["output", "embeddings, float32 [B, 512], rows of length 1"],

@@ -12,12 +12,16 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from profiles import DISPLAY_P3, SRGB_CURVE, rgb_profile
 
 from workbench.data.augment import Augmentation, augment_image
 from workbench.data.catalog import Catalog
-from workbench.data.images import QuarantineError
+from workbench.data.images import QuarantineError, load_image
+from workbench.data.inputs import Input
 from workbench.models.embedder import Embedder, build_embedder
+from workbench.retrieval import embed
 from workbench.retrieval.embed import choose_device, embed_catalog
+from workbench.retrieval.embed_inputs import embed_all
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +37,17 @@ def make_catalog(folder: Path, num_images: int = 10) -> Catalog:
         rng = np.random.default_rng(0)
         for name in names:
             Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(folder / name, compress_level=0)
+    return catalog_of(folder, names)
+
+
+def catalog_of(folder: Path, names: list[str]) -> Catalog:
     frame = pd.DataFrame(
         {
             "path": names,
-            "label": [f"{row % 3:03d}" for row in range(num_images)],
+            "label": [f"{row % 3:03d}" for row in range(len(names))],
             "split": "train",
-            "camera": pd.array([None] * num_images, dtype="Int64"),
-            "group": pd.Series([None] * num_images, dtype="str"),
+            "camera": pd.array([None] * len(names), dtype="Int64"),
+            "group": pd.Series([None] * len(names), dtype="str"),
             "domain": "real",
             "source": "made",
         }
@@ -99,6 +107,39 @@ def test_mirrored_is_the_embedding_of_the_turned_pixels(embedder: Embedder, tmp_
     assert np.abs(made.embedding_ND - plain.embedding_ND).max() > 1e-3
     again = embed_catalog(embedder, catalog, cache=tmp_path / "cache", device="cpu", progress=None)
     assert np.array_equal(again.embedding_ND, plain.embedding_ND)
+
+
+def test_two_files_of_one_scene_with_two_profiles_have_one_embedding(embedder: Embedder, tmp_path: Path) -> None:
+    """The same colours, written once as sRGB and once as Display P3 has them; without the profile they are others."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    # of Display P3, low in saturation, so that sRGB has all of them
+    levels = np.random.default_rng(0).integers(90, 150, (8, 8, 3), dtype=np.uint8)
+    wide = Image.fromarray(levels).resize((64, 64), Image.Resampling.NEAREST)
+    wide.save(folder / "p3.png", icc_profile=rgb_profile(DISPLAY_P3, SRGB_CURVE))
+    wide.save(folder / "unnamed.png")
+    load_image(folder / "p3.png").save(folder / "srgb.png")
+    catalog = catalog_of(folder, ["p3.png", "srgb.png", "unnamed.png"])
+    made = embed_catalog(embedder, catalog, cache=tmp_path / "cache", device="cpu", progress=None)
+    np.testing.assert_allclose(made.embedding_ND[0], made.embedding_ND[1], atol=1e-6)
+    assert np.abs(made.embedding_ND[0] - made.embedding_ND[2]).max() > 1e-4
+    inputs = [Input(folder / name, name) for name in ("p3.png", "srgb.png")]
+    np.testing.assert_allclose(embed_all(embedder, inputs, device="cpu")[0], made.embedding_ND[:2], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["DECODE_VERSION", "AUGMENTATION_VERSION"])
+def test_pixels_of_another_version_are_embedded_anew(
+    name: str, embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = make_catalog(tmp_path / "set", 2)
+
+    def count_sets() -> int:
+        embed_catalog(embedder, catalog, copies=1, cache=tmp_path / "cache", device="cpu", progress=None)
+        return sum(path.is_dir() and not path.name.startswith(".") for path in (tmp_path / "cache").iterdir())
+
+    assert (count_sets(), count_sets()) == (1, 1)
+    monkeypatch.setattr(embed, name, 99)
+    assert count_sets() == 2
 
 
 class _Counting:

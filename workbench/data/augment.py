@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
+AUGMENTATION_VERSION = 2
+"""Part of the key under which embeddings of copies are kept: raise it when any pixel changes. 2: turned in px."""
+
 # Corners of a unit square in the order in which Pillow's QUAD transform wants them.
 _CORNERS = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
 
@@ -23,8 +26,8 @@ class Augmentation:
         brightness, contrast, saturation: largest relative change.
         blur_share: share of copies that are blurred (Gaussian, radius up to 1 % of the shorter side).
         flip_share: share of copies that are mirrored.
-        erase_share: share of copies in which a rectangle of 2 to 20 % of the area is filled with noise (after Zhong et al.,
-            Random Erasing, AAAI 2020, who take up to 40 %).
+        erase_share: share of copies in which a rectangle of 2 to 20 % of the area, 0.3 to 3.3 times as high as wide in px, is
+            filled with noise (after Zhong et al., Random Erasing, AAAI 2020, who take up to 40 %).
     """
 
     crop_share: float = 0.7
@@ -63,8 +66,8 @@ def augment_image(
         size: width and height of the copy, px, in the same resampling; None is that of `image`. It does not smooth: the
             image should be little larger than the copy.
     """
-    quad = _random_quad(augmentation, rng) * image.size
     width, height = size or image.size
+    quad = _random_quad(augmentation, rng, (width, height)) * image.size
     # Pillow's stubs know no QUAD data of floats as a flat tuple
     copy = image.transform(
         (width, height), Image.Transform.QUAD, tuple(quad.ravel().tolist()), Image.Resampling.BICUBIC
@@ -85,26 +88,37 @@ def augment_image(
     return copy
 
 
-def _random_quad(augmentation: Augmentation, rng: np.random.Generator) -> np.ndarray:
-    """The part of the unit square that a copy shows: its four corners [4, 2] as x, y; may reach outside by a rotation."""
+def _random_quad(augmentation: Augmentation, rng: np.random.Generator, size_px: tuple[int, int]) -> np.ndarray:
+    """The part of the unit square that a copy shows: its four corners [4, 2] as x, y; may reach outside by a rotation.
+
+    The rotation is of the copy, in px: right angles of the crop stay right angles, whatever its width and height.
+
+    Args:
+        augmentation: what may happen.
+        rng: decides.
+        size_px: width and height of the copy.
+    """
     area = rng.uniform(augmentation.crop_share, 1)
     aspect = np.exp(rng.uniform(-0.15, 0.15))
     size = np.minimum(np.sqrt(area) * np.array([np.sqrt(aspect), 1 / np.sqrt(aspect)]), 1.0)
-    quad = rng.uniform(0, 1, 2) * (1 - size) + _CORNERS * size
+    middle = rng.uniform(0, 1, 2) * (1 - size) + size / 2
     angle = np.deg2rad(augmentation.rotation_deg) * rng.uniform(-1, 1)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    centre = quad.mean(axis=0)
-    quad = (quad - centre) @ turn.T + centre
+    quad = middle + ((_CORNERS - 0.5) * size_px) @ turn.T / size_px * size
     quad += augmentation.perspective * rng.uniform(-1, 1, (4, 2)) * size
+    # slid back inside, or to the middle where it is too large for that, so that black corners stay small
     low, high = quad.min(axis=0), quad.max(axis=0)
-    return quad + np.where(low < 0, -low, np.minimum(1 - high, 0))  # slid back inside, so that black corners stay small
+    reach = np.minimum((high - low) / 2, 0.5)
+    return quad + np.clip((low + high) / 2, reach, 1 - reach) - (low + high) / 2
 
 
 def _erase(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     width, height = image.size
-    area, aspect = rng.uniform(0.02, 0.2), np.exp(rng.uniform(np.log(0.3), np.log(1 / 0.3)))
-    erased_width = int(min(width, max(1, round(width * np.sqrt(area * aspect)))))
-    erased_height = int(min(height, max(1, round(height * np.sqrt(area / aspect)))))
+    area = rng.uniform(0.02, 0.2) * width * height
+    aspect = np.exp(rng.uniform(np.log(0.3), np.log(1 / 0.3)))  # height to width
+    aspect = np.clip(aspect, area / width**2, height**2 / area)  # as high or wide as the picture at most
+    erased_width = int(np.clip(round(np.sqrt(area / aspect)), 1, width))
+    erased_height = int(np.clip(round(np.sqrt(area * aspect)), 1, height))
     left, top = rng.integers(0, width - erased_width + 1), rng.integers(0, height - erased_height + 1)
     noise = rng.integers(0, 256, (erased_height, erased_width, 3), dtype=np.uint8)
     copy = image.copy()

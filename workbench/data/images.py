@@ -1,4 +1,4 @@
-"""Image files as upright RGB pictures or boxes cut from them, and what happens to files that are none.
+"""Image files as upright sRGB pictures or boxes cut from them, and what happens to files that are none.
 
 Everything here may be called from many threads at once: no global of Pillow is read or changed, and decoding releases
 the interpreter lock. Each file format is opened by its own class instead of `PIL.Image.open`, whose pixel limit is a
@@ -15,7 +15,6 @@ import pandas as pd
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
-    ExifTags,
     GifImagePlugin,
     Image,
     ImageFile,
@@ -28,6 +27,10 @@ from PIL import (
 )
 
 from workbench.data.boxes import Box, clip_box
+from workbench.data.srgb import UPRIGHT, as_srgb, orientation_of
+
+DECODE_VERSION = 2
+"""Part of the key under which embeddings are kept: raise it when a file gives other pixels. 2: colour profiles are applied."""
 
 MAX_PIXELS = 100_000_000
 """More than any camera gives (a 100-megapixel sensor excepted); as RGB it takes 400 MB while it is decoded."""
@@ -49,16 +52,6 @@ _FORMATS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"\xff\x4f\xff\x51": Jpeg2KImagePlugin.Jpeg2KImageFile,
     b"\0\0\0\x0cjP  \r\n\x87\n": Jpeg2KImagePlugin.Jpeg2KImageFile,
     **{b"P%d" % kind: PpmImagePlugin.PpmImageFile for kind in range(1, 7)},
-}
-
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
 }
 
 
@@ -104,12 +97,12 @@ def decode_image(
     max_pixels: int = MAX_PIXELS,
     box: Box | None = None,
 ) -> Image.Image:
-    """The picture in `content` as 8-bit RGB, upright.
+    """The picture in `content` as 8-bit sRGB, upright.
 
     JPEG, PNG, GIF, BMP, WebP, TIFF, AVIF, JPEG 2000 and PNM are read. Of an animation the first frame is taken.
-    Transparent pixels are laid on white, as on a packshot. 16-bit grey is scaled by its full range (65535 becomes 255),
-    not clipped; 16-bit colour keeps its upper byte. CMYK and YCbCr are converted; a colour profile is not applied. The
-    orientation is taken from EXIF (or XMP); where that is damaged or says none, the picture stays as it lies.
+    An embedded colour profile is applied, transparent pixels are laid on white, as on a packshot, and 16-bit grey is
+    scaled (see `srgb.as_srgb`); 16-bit colour keeps its upper byte. The orientation is taken from EXIF (or XMP); where
+    that is damaged or says none, the picture stays as it lies.
 
     Args:
         content: the whole file.
@@ -152,10 +145,11 @@ def decode_with_size(
         if is_jpeg and target_px is not None:
             image.draft(None, (DRAFT_OVERSAMPLING * target_px, DRAFT_OVERSAMPLING * target_px))
         image.load()
-        orientation = _orientation(image)
-        picture = _as_rgb(image, name)
-        if orientation in _UPRIGHT:
-            picture = picture.transpose(_UPRIGHT[orientation])
+        _check_white(image, name)
+        orientation = orientation_of(image)
+        picture = as_srgb(image)
+        if orientation in UPRIGHT:
+            picture = picture.transpose(UPRIGHT[orientation])
         if not is_jpeg:
             return picture, picture.size
         return picture, (size[::-1] if orientation in (5, 6, 7, 8) else size)
@@ -308,22 +302,11 @@ def _file_class(content: bytes, name: str) -> type[ImageFile.ImageFile]:
     raise ImageError(name, f"not an image: wanted {wanted}, found a file that starts with {content[:8]!r}")
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # a damaged EXIF block raises anything, and says nothing about the pixels
-        return 1
-
-
-def _as_rgb(image: Image.Image, name: str) -> Image.Image:
+def _check_white(image: Image.Image, name: str) -> None:
+    """Returns nothing where the samples' kind says which value is white."""
+    if image.mode == "F":
+        raise ImageError(name, "floating-point samples, whose white is unknown: convert to 8 or 16 bit")
     if image.mode.startswith("I"):
         value_HW = np.asarray(image)
         if value_HW.min() < 0 or value_HW.max() > 65535:
             raise ImageError(name, "32-bit samples outside 0..65535, whose white is unknown: convert to 8 or 16 bit")
-        return Image.fromarray(((value_HW.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ImageError(name, "floating-point samples, whose white is unknown: convert to 8 or 16 bit")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")

@@ -43,7 +43,7 @@ def config_text(
         has_labels, has_plan: whether the files lie beside it.
     """
     height, width = described["image_size"]
-    padded = described["preprocessing"]["resize"] == "pad"
+    padded = _fill_of(described["preprocessing"]) is not None
     entries = {
         "gpu-id": 0,
         "onnx-file": MODEL,
@@ -77,6 +77,13 @@ def fragment_text(ids: dict[str, int]) -> str:
     return "\n".join(["[secondary-gie0]", *(f"{key}={value}" for key, value in entries.items())]) + "\n"
 
 
+def _fill_of(preprocessing: dict[str, Any]) -> list[int] | None:
+    """The colour beside a picture that keeps its aspect ratio and is wholly seen; None where pictures are not such."""
+    if preprocessing["resize"] == "pad":
+        return [round(255 * value) for value in preprocessing["mean"]]
+    return list(preprocessing["fill"]) if preprocessing.get("crop_mode") == "border" else None
+
+
 def _differences(preprocessing: dict[str, Any]) -> list[str]:
     """What nvinfer does to a picture otherwise than the preprocessing that references and measurements went through."""
     height, width = preprocessing["image_size"]
@@ -84,16 +91,18 @@ def _differences(preprocessing: dict[str, Any]) -> list[str]:
         f"The embedder was measured on pictures scaled by {preprocessing['interpolation']} with antialiasing; nvinfer scales by "
         "bilinear interpolation of two neighbours (scaling-filter=1), without. Larger objects are shrunk more roughly.",
     ]
-    if preprocessing["resize"] == "crop":
-        share = preprocessing["crop_share"]
+    share = preprocessing["crop_share"] if preprocessing["resize"] == "crop" else 1.0
+    keeps_aspect = preprocessing["resize"] == "crop" and preprocessing.get("crop_mode", "rounded") != "squash"
+    fill = _fill_of(preprocessing)
+    if fill is None and (share != 1 or keeps_aspect):
+        of = "the shorter side" if keeps_aspect else "each side"
         found.append(
-            f"The embedder was measured on the centre of pictures ({share:.4g} of the shorter side); nvinfer cannot cut, it "
+            f"The embedder was measured on the centre of pictures ({share:.4g} of {of}); nvinfer cannot cut, it "
             f"changes the aspect ratio of the whole object to {width} x {height}."
         )
-    if preprocessing["resize"] == "pad":
-        colour = ", ".join(str(round(255 * value)) for value in preprocessing["mean"])
+    if fill is not None and fill != [0, 0, 0]:
         found.append(
-            f"The embedder was measured on pictures filled up with the colour {colour}; nvinfer fills with black."
+            f"The embedder was measured on pictures filled up with the colour {', '.join(map(str, fill))}; nvinfer fills with black."
         )
     found.append(
         "What this costs was not measured. Where it matters, make references from crops that went through this pipeline, and "

@@ -28,7 +28,10 @@ from workbench.runs.files import write_json, write_text
 Backend = Literal["onnxruntime", "tensorrt", "python"]
 REPOSITORY = "model_repository"
 MAX_MIB = 64  # of a picture's file; a request larger than 64 MiB Triton itself refuses by default
+SHIPPED = ("workbench/data/srgb.py", "workbench/models/preprocessing.py")
+"""Files of the workbench that the preprocessing inside the server imports, so that both do the same to a picture."""
 _SOURCES = Path(__file__).with_name("triton_models")
+_ROOT = Path(__file__).resolve().parents[2]
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
 
@@ -228,6 +231,9 @@ def _answer_tensors(settings: dict[str, Any]) -> list[Tensor]:
 
 def _write_preprocess(folder: Path, described: dict[str, Any], max_pixels: int) -> None:
     shutil.copyfile(_SOURCES / "preprocess.py", folder / "model.py")
+    for name in SHIPPED:  # Triton has the model's folder on the path of its imports
+        (folder / name).parent.mkdir(parents=True)
+        shutil.copyfile(_ROOT / name, folder / name)
     preprocessing = Preprocessing.from_dict(described["preprocessing"])
     settings = {
         "preprocessing": preprocessing.to_dict(),

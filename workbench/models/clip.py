@@ -10,6 +10,7 @@ from typing import Any, cast
 import open_clip
 import open_clip.convert
 import open_clip.model
+import open_clip.transform
 import torch
 from timm.layers import resample_abs_pos_embed
 from torch import nn
@@ -118,13 +119,8 @@ def build_clip(
     if isinstance(tower, open_clip.model.TimmModel) and image_size is not None:
         tower.set_input_size(image_size)  # after the weights, whose position encodings it interpolates
     size = tower.image_size if isinstance(tower.image_size, tuple) else (tower.image_size, tower.image_size)
-    preprocessing = Preprocessing(
-        image_size=(int(size[0]), int(size[1])),
-        mean=tuple(model.described.get("mean") or open_clip.OPENAI_DATASET_MEAN),
-        std=tuple(model.described.get("std") or open_clip.OPENAI_DATASET_STD),
-        interpolation=model.described.get("interpolation") or "bicubic",
-    )
-    return tower, preprocessing
+    published = open_clip.transform.merge_preprocess_dict(open_clip.transform.PreprocessCfg(), model.described)
+    return tower, Preprocessing.from_open_clip(published, size)
 
 
 def _own_size(architecture: str, vision: Mapping[str, Any], image_size: tuple[int, int]) -> tuple[int, int] | int:

@@ -160,7 +160,7 @@ def build_embedder(
         pooling: default, class, mean or both.
         head: identity, linear, bnneck, adaptors or lca; all but the first start from random weights.
         embedding_dim: width of the embedding; None is the trunk's width.
-        resize: squash, crop or pad (see `Preprocessing`).
+        resize: squash, crop (the trunk's own transform) or pad (see `Preprocessing`).
         seed: of all random weights.
         last_stride: 1 or 2, of a timm ResNet (see `trunk.build_trunk`).
         neck_feature: after or before, of a bnneck head (see `heads.BNNeck`).

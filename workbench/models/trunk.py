@@ -190,16 +190,7 @@ def _build_timm(model: str, weights: str, image_size: tuple[int, int] | None) ->
             )
         except (RuntimeError, LookupError, AttributeError) as error:  # two of them from timm's renaming of old names
             raise ValueError(f"{weights} does not fit timm:{model}: {explain_misfit(error)}") from error
-    data = timm.data.resolve_data_config({}, model=tower)
-    size = image_size or data["input_size"][1:]
-    preprocessing = Preprocessing(
-        image_size=(int(size[0]), int(size[1])),
-        mean=tuple(data["mean"]),
-        std=tuple(data["std"]),
-        interpolation=data["interpolation"],
-        crop_share=data["crop_pct"],
-    )
-    return tower, preprocessing
+    return tower, Preprocessing.from_timm(timm.data.resolve_data_config({}, model=tower), image_size)
 
 
 def _check_patch(name: str, tower: nn.Module, image_size: tuple[int, int]) -> None:

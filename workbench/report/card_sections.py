@@ -21,9 +21,14 @@ _INPUTS = {
 }
 _RESIZES = {
     "squash": "resized to the size, whatever the aspect ratio",
-    "crop": "resized by the shorter side, then the centre cut out",
     "pad": "resized with its aspect ratio, filled up with the mean colour",
 }
+_CROPS = {  # how a picture is resized, and of what a share is then taken
+    "center": ("resized by the shorter side, then the centre cut out", "the shorter side"),
+    "squash": ("both sides resized, whatever the aspect ratio, then the centre cut out", "each side"),
+    "border": ("resized by the longer side, filled up with the colour {fill}", "the longer side"),
+}
+_CROPS["rounded"] = _CROPS["center"]
 
 
 def architecture(exported: Mapping[str, Any]) -> str:
@@ -37,17 +42,19 @@ def input_and_output(exported: Mapping[str, Any]) -> str:
     """What goes in and what comes out, and how a picture is prepared."""
     done = exported["preprocessing"]
     height, width = exported["image_size"]
+    is_crop = done["resize"] == "crop"
+    resize, cut = _CROPS[done.get("crop_mode", "rounded")] if is_crop else (_RESIZES[done["resize"]], "")
     rows = {
         "input": f"input, {_INPUTS[exported['input']]}",
-        "height x width": f"{height} x {width} px, RGB, upright",
-        "resize": f"{_RESIZES[done['resize']]}; {done['interpolation']}, antialiased",
+        "height x width": f"{height} x {width} px, sRGB, upright",
+        "resize": f"{resize.format(fill=done.get('fill'))}; {done['interpolation']}, antialiased",
         "mean, std": f"{', '.join(map(str, done['mean']))}; {', '.join(map(str, done['std']))} (of 0 to 1)",
         "output": f"embeddings, float32 [B, {exported['embedding_dim']}], "
         + ("rows of length 1" if exported["normalised"] else "not normalised: scale rows to length 1"),
         "similarity": "cosine, -1 to 1, larger is nearer",
     }
-    if done["resize"] == "crop":
-        rows["crop"] = f"{done['crop_share']:.4g} of the shorter side"
+    if cut:
+        rows["crop"] = f"{done['crop_share']:.4g} of {cut}"
     return facts(rows)
 
 

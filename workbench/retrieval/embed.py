@@ -17,11 +17,19 @@ import joblib
 import numpy as np
 import torch
 
-from workbench.data.augment import Augmentation, augment_image
+from workbench.data.augment import AUGMENTATION_VERSION, Augmentation, augment_image
 from workbench.data.catalog import Catalog
 from workbench.data.corruptions import CORRUPTIONS_VERSION, Corruption, corrupt_image
 from workbench.data.fingerprints import place_fingerprint
-from workbench.data.images import ImageError, Picture, check_quarantine, content_key, decode_image, image_bytes
+from workbench.data.images import (
+    DECODE_VERSION,
+    ImageError,
+    Picture,
+    check_quarantine,
+    content_key,
+    decode_image,
+    image_bytes,
+)
 from workbench.models.device import choose_device
 from workbench.models.embedder import Embedder
 from workbench.models.preprocessing import Preprocessing
@@ -70,7 +78,8 @@ def embed_catalog(
     """The embeddings of a catalog's images, from the cache when nothing has changed.
 
     The cache's key is the hash of embedder (weights, architecture, preprocessing), dtype, kind of device, copies, seed,
-    mirroring, corruption and the images (where they lie, size, times of change, box), so that it is never stale. Work is saved every few
+    mirroring, corruption, the versions of decoding and of what is done to pictures, and the images (where they lie, size,
+    times of change, box), so that it is never stale. Work is saved every few
     seconds: a killed call goes on where it stopped and ends with the same bits. Two processes with the same work take turns.
 
     Args:
@@ -106,11 +115,12 @@ def embed_catalog(
     pictures = catalog.pictures()
     described = {
         "format_version": FORMAT_VERSION,
+        "decode_version": DECODE_VERSION,
         "embedder": embedder.fingerprint(),
         "dtype": dtype,
         "device": chosen.type,
         "copies": copies,
-        "augmentation": asdict(augmentation) if copies else None,
+        "augmentation": {"version": AUGMENTATION_VERSION, **asdict(augmentation)} if copies else None,
         "seed": seed if copies else None,
         "mirrored": mirrored,
         "images": place_fingerprint(pictures),

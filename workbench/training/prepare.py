@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from workbench.data.augment import AUGMENTATION_VERSION
 from workbench.data.catalog import DISTRACTOR_LABEL, JUNK_LABEL, Catalog
 from workbench.data.fingerprints import content_fingerprint, place_fingerprint, read_content_keys
-from workbench.data.images import check_quarantine
+from workbench.data.images import DECODE_VERSION, check_quarantine
 from workbench.models.embedder import Embedder, replace_head
 from workbench.models.heads import takes_map
 from workbench.models.preprocessing import Preprocessing
@@ -122,10 +123,12 @@ def embed_frozen(data: Prepared, embedder: Embedder, recipe: Recipe, device: tor
 
 
 def describe_run(recipe: Recipe, embedder: Embedder, train: Catalog, val: Catalog | None) -> dict[str, Any]:
-    """What makes two trainings the same one: the recipe but for speed and bookkeeping, the images, the first weights."""
+    """What makes two trainings the same one: the recipe but for speed and bookkeeping, the pixels, the first weights."""
     deciding = {name: value for name, value in recipe.to_dict().items() if name not in NEUTRAL_FIELDS}
     return {
         "format_version": FORMAT_VERSION,
+        "decode_version": DECODE_VERSION,
+        "augmentation_version": AUGMENTATION_VERSION,
         "recipe": deciding,
         "train": train.fingerprint,
         "val": None if val is None else val.fingerprint,

@@ -1,6 +1,7 @@
 """JPEG or PNG files in, the embedder's input out: the preprocessing that the embedder was trained and measured with.
 
-Axes: B pictures of a request. `preprocess.json` beside this file says sizes, means and limits. Runs inside Triton.
+Axes: B pictures of a request. `preprocess.json` beside this file says sizes, means and limits. Runs inside Triton, with the
+workbench's own files of what it imports beside it (`SHIPPED` in triton.py).
 """
 
 import importlib
@@ -9,22 +10,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, PngImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin
 
-FILTERS = {
-    "bicubic": Image.Resampling.BICUBIC,
-    "bilinear": Image.Resampling.BILINEAR,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+from workbench.data.srgb import UPRIGHT, as_srgb, orientation_of
+from workbench.models.preprocessing import Preprocessing
 
 
 class PictureError(ValueError):
@@ -32,7 +21,7 @@ class PictureError(ValueError):
 
 
 def read_picture(content: bytes, decode_px: int, max_bytes: int, max_pixels: int) -> Image.Image:
-    """The picture in `content` as 8-bit RGB, upright, transparent pixels on white.
+    """The picture in `content` as 8-bit sRGB, upright, its colour profile applied, transparent pixels on white.
 
     Args:
         content: a JPEG or PNG file.
@@ -60,8 +49,8 @@ def read_picture(content: bytes, decode_px: int, max_bytes: int, max_pixels: int
         if isinstance(image, JpegImagePlugin.JpegImageFile):
             image.draft(None, (2 * decode_px, 2 * decode_px))
         image.load()
-        orientation = _orientation(image)
-        picture = _as_rgb(image)
+        orientation = orientation_of(image)
+        picture = as_srgb(image)
         return picture.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else picture
     except PictureError:
         raise
@@ -70,27 +59,10 @@ def read_picture(content: bytes, decode_px: int, max_bytes: int, max_pixels: int
         raise PictureError(f"{damage}: {type(error).__name__}: {error}") from error
 
 
-def apply(picture: Image.Image, described: dict) -> np.ndarray:
-    """The input before normalisation, uint8 [H, W, 3]; `described` is the preprocessing in `preprocess.json`."""
-    height, width = described["image_size"]
-    resample = FILTERS[described["interpolation"]]
-    if described["resize"] == "squash":
-        return np.asarray(picture.resize((width, height), resample))
-    scales = width / picture.width, height / picture.height
-    if described["resize"] == "pad":
-        size = [max(1, round(side * min(scales))) for side in picture.size]
-        canvas = Image.new("RGB", (width, height), tuple(round(255 * value) for value in described["mean"]))
-        canvas.paste(picture.resize(size, resample), ((width - size[0]) // 2, (height - size[1]) // 2))
-        return np.asarray(canvas)
-    scale = max(scales) / described["crop_share"]
-    size = [max(least, round(side * scale)) for least, side in zip((width, height), picture.size, strict=True)]
-    left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
-    return np.asarray(picture.resize(size, resample).crop((left, top, left + width, top + height)))
-
-
-def normalise(images_BHWC: np.ndarray, described: dict) -> np.ndarray:
-    """Normalised images, float32 [B, 3, H, W], of uint8 [B, H, W, 3]."""
-    mean, std = (np.array(described[name], dtype=np.float32) * np.float32(255) for name in ("mean", "std"))
+def normalise(images_BHWC: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Normalised images, float32 [B, 3, H, W], of uint8 [B, H, W, 3]; `Preprocessing.normalise` without torch."""
+    three = preprocessing.mean, preprocessing.std
+    mean, std = (np.array(values, dtype=np.float32) * np.float32(255) for values in three)
     return np.ascontiguousarray(((images_BHWC.astype(np.float32) - mean) / std).transpose(0, 3, 1, 2))
 
 
@@ -106,10 +78,11 @@ def make_input(contents: list[bytes], settings: dict) -> np.ndarray:
         PictureError: a picture cannot be used; where there are several the message says which.
     """
     limits = settings["decode_px"], settings["max_bytes"], settings["max_pixels"]
+    preprocessing = Preprocessing.from_dict(settings["preprocessing"])
     images = []
     for place, content in enumerate(contents):
         try:
-            images.append(apply(read_picture(content, *limits), settings["preprocessing"]))
+            images.append(preprocessing.apply(read_picture(content, *limits)))
         except PictureError as error:
             which = f"picture {place + 1} of {len(contents)}: " if len(contents) > 1 else ""
             raise PictureError(f"{which}{error}") from error
@@ -118,7 +91,7 @@ def make_input(contents: list[bytes], settings: dict) -> np.ndarray:
         return images_BHWC
     if settings["input"] == "raw":
         return np.ascontiguousarray(images_BHWC.transpose(0, 3, 1, 2), dtype=np.float32)
-    return normalise(images_BHWC, settings["preprocessing"])
+    return normalise(images_BHWC, preprocessing)
 
 
 class TritonPythonModel:
@@ -142,19 +115,3 @@ class TritonPythonModel:
             else:
                 responses.append(self.triton.InferenceResponse([self.triton.Tensor("input", made)]))
         return responses
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # a damaged EXIF block raises anything, and says nothing about the pixels
-        return 1
-
-
-def _as_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey by its full range: 65535 becomes 255
-        return Image.fromarray(((np.asarray(image, np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
