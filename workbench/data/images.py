@@ -244,7 +244,7 @@ def stored_size(path: Path) -> tuple[int, int, int]:
             file_class = _file_class(file.read(16), str(path))
             file.seek(0)
             image = file_class(file, "")
-            orientation = _orientation(image)
+            orientation = orientation_of(image)
             size = image.size
     except ImageError:
         raise
