@@ -34,11 +34,17 @@ def picture(width: int, height: int) -> Image.Image:
 PICTURES = [picture(*size) for size in SIZES]
 
 
+def config_of(tag: str) -> dict[str, Any]:
+    published = timm.get_pretrained_cfg(tag)
+    assert published is not None
+    return resolve_data_config({}, pretrained_cfg=published.to_dict())
+
+
 def timm_configs() -> dict[str, dict[str, Any]]:
     """What every pretrained tag of timm says, each once, under one tag that says it."""
     found: dict[str, tuple[str, dict[str, Any]]] = {}
     for tag in timm.list_pretrained():
-        data = resolve_data_config({}, pretrained_cfg=timm.get_pretrained_cfg(tag).to_dict())
+        data = config_of(tag)
         found.setdefault(json.dumps(data, sort_keys=True), (tag, data))
     return dict(found.values())
 
@@ -92,7 +98,12 @@ def test_every_transform_of_open_clips_tags() -> None:
 @pytest.mark.parametrize("crop_pct", [0.875, 0.9, 1.0, 1.15])
 @pytest.mark.parametrize("mode", ["center", "squash", "border"])
 def test_another_size_is_done_as_timm_does_it(image_size: tuple[int, int], crop_pct: float, mode: str) -> None:
-    data = {"interpolation": "bicubic", "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.2, 0.2), "crop_pct": crop_pct}
+    data: dict[str, Any] = {
+        "interpolation": "bicubic",
+        "mean": (0.4, 0.5, 0.6),
+        "std": (0.2, 0.2, 0.2),
+        "crop_pct": crop_pct,
+    }
     data |= {"input_size": (3, *image_size), "crop_mode": mode}
     theirs = create_transform(**data)
     ours = Preprocessing.from_timm({**data, "input_size": (3, 32, 32)}, image_size)
@@ -124,7 +135,7 @@ def test_dinov2s_evaluation_at_any_size(width: int, height: int, side: int) -> N
 
 def test_normalised_values_are_timms() -> None:
     """Float32: mean and deviation times 255 against the pixel through 255; some four roundings of values up to 2.7."""
-    data = resolve_data_config({}, pretrained_cfg=timm.get_pretrained_cfg("resnet50.a1_in1k").to_dict())
+    data = config_of("resnet50.a1_in1k")
     ours = Preprocessing.from_timm(data)
     found = ours.normalise(torch.from_numpy(ours.apply(PICTURES[0]).copy())[None])[0]
     torch.testing.assert_close(found, create_transform(**data)(PICTURES[0]), rtol=0, atol=1e-6)
