@@ -79,8 +79,8 @@ def embed_catalog(
 
     The cache's key is the hash of embedder (weights, architecture, preprocessing), dtype, kind of device, copies, seed,
     mirroring, corruption, the versions of decoding and of what is done to pictures, and the images (where they lie, size,
-    times of change, box), so that it is never stale. Work is saved every few
-    seconds: a killed call goes on where it stopped and ends with the same bits. Two processes with the same work take turns.
+    times of change, box), so that it is never stale. Work is saved every few seconds: a killed call goes on where it stopped
+    and ends with the same bits. Two processes with the same work take turns.
 
     Args:
         embedder: moved to `device` and set to evaluation mode.
