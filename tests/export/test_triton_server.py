@@ -36,7 +36,7 @@ from workbench.retrieval.recognise import recognise
 
 pytestmark = pytest.mark.slow
 LABELS = ["00012345678905", '=1+1,"x"\\', "<img src=x onerror=alert(1)>", "a\r\nb\u2028c", "Süßes 東京 🥖", "nan"]
-KINDS = ("JPEG", "PNG", "JPEG, turned", "PNG, alpha", "JPEG, CMYK", "PNG, 16-bit", "JPEG, big", "PNG, grey", "JPEG, P3")
+KINDS = ("JPEG, P3", "PNG", "JPEG, turned", "PNG, alpha", "JPEG, CMYK", "PNG, 16-bit", "JPEG, big", "PNG, grey")
 MAX_BATCH = 6
 
 
