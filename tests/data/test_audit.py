@@ -1,6 +1,7 @@
 """Measures and verdicts on pictures whose values can be worked out by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from workbench.data.audit import (
     measure_picture,
     object_share,
 )
+from workbench.data.card import read_card
 from workbench.data.catalog import Catalog, open_catalog
 from workbench.data.guidelines import audit_metrics, check_guidelines, separation
 from workbench.data.images import load_image
@@ -327,6 +329,19 @@ def test_a_good_set_meets_what_can_be_measured(tmp_path: Path) -> None:
     assert cell(table, GUIDELINES[0], "n") == 50
     assert cell(table, GUIDELINES[5], "n") == 2
     assert "n = 2 classes" in cell(table, GUIDELINES[5], "measured")
+
+
+@pytest.mark.parametrize(("card", "num_classes"), [("grocery_store", 3), ("nyala_market1501", 1)])
+def test_only_reidentification_has_images_of_no_class(tmp_path: Path, card: str, num_classes: int) -> None:
+    for label in ("-1", "0", "7"):
+        packshot(0, 0.81).save(tmp_path / f"{label}.png")
+    catalog = catalog_of(tmp_path, [(f"{label}.png", label, "train") for label in ("-1", "0", "7")])
+    catalog = replace(catalog, cards={"here": replace(read_card(card), name="here")})
+    measures = measure_images(catalog)[0]
+    table = check_guidelines(catalog, measures).set_index("guideline")
+    assert cell(table, GUIDELINES[5], "n") == num_classes
+    found = find_exact_duplicates(catalog, measures)
+    assert (found["labels"][0], bool(found["same_label"][0])) == ("-1, 0, 7", False)
 
 
 def test_faults_are_found_where_they_are(tmp_path: Path) -> None:

@@ -56,7 +56,8 @@ class _Embedded:
 def catalog() -> Catalog:
     frame = pd.DataFrame(_ROWS, columns=["label", "split", "camera", "angle"]).astype({"camera": "Int64"})
     frame["path"] = [f"{row}.png" for row in range(len(frame))]
-    return Catalog(frame=frame.assign(source="set"), roots={"set": Path("/set")}, cards={}, missing_splits={})
+    cards = {"set": replace(read_card("nyala_market1501"), protocol={})}
+    return Catalog(frame=frame.assign(source="set"), roots={"set": Path("/set")}, cards=cards, missing_splits={})
 
 
 def _plan(catalog: Catalog, **given: str) -> IdentificationPlan:
@@ -104,6 +105,16 @@ def test_overview_counts_junk_and_distractors(catalog: Catalog) -> None:
         "distractors": 0,
     }
     assert list(rows.loc["gallery", ["images", "individuals", "cameras", "junk", "distractors"]]) == [6, 2, 3, 1, 1]
+
+
+def test_a_product_may_be_called_as_junk_is(catalog: Catalog) -> None:
+    products = replace(catalog, cards={"set": read_card("grocery_store")})
+    plan = _plan(products, junk="none")
+    rows = plan.overview().set_index("role")
+    assert list(rows.loc["queries", ["images", "individuals", "junk"]]) == [3, 3, 0]
+    result = evaluate_identification(_embedded(plan.queries), _embedded(plan.gallery), ReidProtocol(junk="none"))
+    assert result.per_query["label"].tolist() == ["a", "b", "set/-1"]
+    assert (result.num_junk_queries, result.num_junk_gallery, result.num_gallery) == (0, 0, 6)
 
 
 def test_examples_show_other_cameras_first(catalog: Catalog) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from workbench.data.card import read_card
 from workbench.data.catalog import Catalog
-from workbench.retrieval.few_shot import FewShotProtocol
+from workbench.retrieval.few_shot import FewShotProtocol, evaluate_few_shot
 from workbench.retrieval.query_hits import collect_hits
 from workbench.retrieval.recognition import evaluate_references, examples, name_metrics, plan_recognition
 from workbench.retrieval.recognition_tables import (
@@ -33,6 +33,17 @@ def catalog() -> Catalog:
     frame = pd.DataFrame(rows, columns=["path", "label", "split", "domain"]).assign(source="set")
     frame["camera"], frame["group"] = pd.array([None] * 4, dtype="Int64"), pd.Series([None] * 4, dtype="str")
     return Catalog(frame=frame, roots={"set": Path("/")}, cards={}, missing_splits={})
+
+
+def test_products_may_be_called_as_junk_and_distractors_are(catalog: Catalog) -> None:
+    frame = pd.concat([catalog.frame.assign(split=split) for split in ("reference", "query")], ignore_index=True)
+    frame = frame.assign(label=["0", "-1", "7", "8"] * 2, path=[f"{row}.jpg" for row in range(8)])
+    products = replace(catalog, frame=frame, cards={"set": read_card("grocery_store")})
+    plan = plan_recognition(products, "reference", "query", "", "1")
+    (references,) = plan.references.values()
+    found = evaluate_few_shot(np.eye(4), references.labels, np.eye(4), plan.queries.labels, FewShotProtocol(shots=(1,)))
+    assert found.hit_labels.tolist() == ["0", "-1", "7", "8"]
+    assert found.metrics["accuracy@1/shots=1/macro"].value == 1
 
 
 def _paths(catalog: Catalog) -> list[str]:

@@ -9,7 +9,9 @@ from workbench.data.catalog import Catalog
 from workbench.training.folds import class_disjoint_fold, read_fold
 
 
-def _catalog(counts: dict[str, int], groups: dict[str, list[str]] | None = None) -> Catalog:
+def _catalog(
+    counts: dict[str, int], groups: dict[str, list[str]] | None = None, card: str = "grocery_store"
+) -> Catalog:
     """Images of each label in the split train; the group of each of its images in turn."""
     rows = [
         (f"{label}/{number}.jpg", label, "train", (groups or {}).get(label, [None])[number % len((groups or {}).get(label, [None]))])
@@ -19,7 +21,7 @@ def _catalog(counts: dict[str, int], groups: dict[str, list[str]] | None = None)
     rows.append(("other.jpg", "other", "query", None))
     frame = pd.DataFrame(rows, columns=["path", "label", "split", "group"]).astype({"group": "str"})
     frame = frame.assign(camera=pd.array([pd.NA] * len(rows), dtype="Int64"), domain="real", source="set")
-    return Catalog(frame, {"set": Path("there")}, {"set": read_card("grocery_store")}, {})
+    return Catalog(frame, {"set": Path("there")}, {"set": read_card(card)}, {})
 
 
 def _paths(part: Catalog) -> set[str]:
@@ -87,11 +89,20 @@ def test_whole_groups_go_into_one_fold_and_chains_of_groups_too() -> None:
 
 
 def test_junk_distractors_and_lone_images() -> None:
-    catalog = _catalog({"-1": 3, "0": 3, "a": 4, "b": 1, "c": 4})
+    catalog = _catalog({"-1": 3, "0": 3, "a": 4, "b": 1, "c": 4}, card="nyala_market1501")
     parts = [class_disjoint_fold(catalog, "train", 2, fold, seed=1) for fold in range(2)]
     assert {label for part in parts for one in part for label in one.labels} == {"a", "b", "c"}
     assert all("b" not in part.queries.labels for part in parts)
     assert sum("b" in part.references.labels for part in parts) == 1
+
+
+def test_products_may_be_called_as_junk_and_distractors_are() -> None:
+    catalog = _catalog({"-1": 3, "0": 3, "a": 4, "c": 4})
+    parts = [class_disjoint_fold(catalog, "train", 2, fold, seed=1) for fold in range(2)]
+    for part in parts:
+        assert {label for one in part for label in one.labels} == {"-1", "0", "a", "c"}
+    held = [set(part.queries.labels) for part in parts]
+    assert held[0] | held[1] == {"-1", "0", "a", "c"}
 
 
 @pytest.mark.parametrize(

@@ -309,6 +309,16 @@ def test_junk_and_distractors_are_no_individuals(tmp_path: Path, embedder: Embed
         train(RECIPE, embedder, Catalog(catalog.frame, catalog.roots, {"template": card}, {}), None, tmp_path / "run")
 
 
+def test_products_may_be_called_as_junk_and_distractors_are(tmp_path: Path, embedder: Embedder) -> None:
+    drawn = draw_catalog(tmp_path / "set", num_classes=3, num_train=4, num_val=2)
+    names = {"sku_0": "0", "sku_1": "-1", "sku_2": "7"}
+    catalog = replace(drawn, frame=drawn.frame.assign(label=drawn.frame["label"].map(names)))
+    train_part, val_part = (catalog.select(split=split) for split in ("train", "val"))
+    data = prepare.prepare(RECIPE, embedder.preprocessing, train_part, val_part, None)
+    assert data.class_names.tolist() == ["-1", "0", "7"]
+    assert np.bincount(data.validation_labels).tolist() == [2, 2, 2]
+
+
 def test_gradient_checkpointing_changes_no_bit_of_a_vit(catalog: Catalog, tmp_path: Path) -> None:
     embedder = build_embedder("timm:test_vit", "random", image_size=(32, 32))
     results = [

@@ -21,7 +21,7 @@ from workbench.data.readers.listing import LayoutError, few, left_out
 from workbench.runs.root import outputs_folder
 
 COLUMNS = ("path", "label", "split", "camera", "group", "domain", "source")
-# Labels with a meaning of their own in re-identification, which stay as they are when sets are put together.
+# Labels with a meaning of their own in re-identification sets, and there alone: a product may be called "0" or "-1".
 # Source: Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 2015: -1 is junk, 0 a distractor.
 JUNK_LABEL = "-1"
 DISTRACTOR_LABEL = "0"
@@ -56,6 +56,11 @@ class Catalog:
     def labels(self) -> np.ndarray:
         """The label of each image: [N], object array of str."""
         return self.frame["label"].to_numpy(dtype=object)
+
+    @property
+    def is_nobody(self) -> np.ndarray:
+        """Whether each image shows junk or a distractor, bool [N]: the card's task says that only re-identification has them."""
+        return _is_nobody(self.frame, self.cards)
 
     @property
     def fingerprint(self) -> str:
@@ -291,9 +296,13 @@ def _check_overlap(frame: pd.DataFrame, roots: dict[str, Path]) -> None:
         raise LayoutError(f"{len(twice)} images belong to several of {', '.join(roots)}: {few(list(twice))}.")
 
 
+def _is_nobody(frame: pd.DataFrame, cards: dict[str, Card]) -> np.ndarray:
+    reid = [source for source, card in cards.items() if card.task == "reid"]
+    return (frame["label"].isin([JUNK_LABEL, DISTRACTOR_LABEL]) & frame["source"].isin(reid)).to_numpy()
+
+
 def _separate_labels(frame: pd.DataFrame, cards: list[Card]) -> pd.Series:
-    reid = [card.name for card in cards if card.task == "reid"]
-    special = frame["label"].isin([JUNK_LABEL, DISTRACTOR_LABEL]) & frame["source"].isin(reid)
+    special = _is_nobody(frame, {card.name: card for card in cards})
     pairs = frame.loc[~special, ["source", "label"]].drop_duplicates()
     shared = pairs["label"][pairs["label"].duplicated()].unique()
     taken = frame["label"][special].unique()

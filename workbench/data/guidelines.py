@@ -89,7 +89,7 @@ def check_guidelines(
         *(_row(name, "not measured", "", None, None, "look", how) for name, how in looked_at.items()),
         _alike(ours, theirs),
         _one_class(catalog, measures, references),
-        _per_class(catalog.frame.loc[references, "label"].value_counts()),
+        _per_class(catalog.frame.loc[references & ~catalog.is_nobody, "label"].value_counts()),
         _judged(
             f"above {MIN_SIDE_PX} px",
             ours["shorter_px"],

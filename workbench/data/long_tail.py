@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from workbench.data.catalog import DISTRACTOR_LABEL, JUNK_LABEL, Catalog
+from workbench.data.catalog import Catalog
 
 TOP_SHARE = 0.1
 """The head: a tenth of the classes, those with the most images."""
@@ -67,6 +67,4 @@ def describe_tail(catalog: Catalog) -> pd.DataFrame:
 
 def countable(catalog: Catalog) -> pd.DataFrame:
     """Returns the rows of a catalog whose label names a class: all but junk and distractors of re-identification sets."""
-    reid = [name for name, card in catalog.cards.items() if card.task == "reid"]
-    special = catalog.frame["label"].isin([JUNK_LABEL, DISTRACTOR_LABEL]) & catalog.frame["source"].isin(reid)
-    return catalog.frame[~special]
+    return catalog.frame[~catalog.is_nobody]

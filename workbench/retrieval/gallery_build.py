@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.data.catalog import DISTRACTOR_LABEL, JUNK_LABEL, Catalog, open_catalog
+from workbench.data.catalog import Catalog, open_catalog
 from workbench.data.inputs import Input
 from workbench.data.labels import as_label
 from workbench.data.readers.listing import few
@@ -240,9 +240,7 @@ def _first_reference_set(catalog: Catalog, domain: str) -> tuple[str, str]:
 
 def _select(catalog: Catalog, split: str, domain: str) -> Catalog:
     part = catalog.select(split=split, domain=domain or None)
-    reid = [name for name, card in part.cards.items() if card.task == "reid"]
-    nobody = part.frame["source"].isin(reid) & part.frame["label"].isin([JUNK_LABEL, DISTRACTOR_LABEL])
-    return part.take(np.flatnonzero(~nobody.to_numpy()))
+    return part.take(np.flatnonzero(~part.is_nobody))
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -122,7 +122,15 @@ def plan_identification(
         )
     rule: Any = junk or defaults.get("junk") or "same_id_same_camera"
     checked = ReidProtocol(junk=rule).junk
-    return IdentificationPlan(catalog.select(split=queries), catalog.select(split=gallery), checked)
+    parts = [_keep_products(catalog.select(split=split)) for split in (queries, gallery)]
+    return IdentificationPlan(parts[0], parts[1], checked)
+
+
+def _keep_products(part: Catalog) -> Catalog:
+    """The same images; a product called "-1" is `source/-1`, because an evaluation takes "-1" for the junk of re-identification."""
+    label = part.frame["label"]
+    is_product = (label == JUNK_LABEL) & ~part.is_nobody
+    return replace(part, frame=part.frame.assign(label=label.mask(is_product, part.frame["source"] + "/" + label)))
 
 
 def camera_names(catalog: Catalog) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from workbench.data.catalog import DISTRACTOR_LABEL, JUNK_LABEL, Catalog
+from workbench.data.catalog import Catalog
 from workbench.data.same_images import image_codes
 
 _FOLD_STREAM, _ROLE_STREAM = 1, 2
@@ -40,8 +40,8 @@ def class_disjoint_fold(
     allow). Folds depend on the class names, `num_folds` and `seed` alone, so that they are the same for any order of
     the images. Images of one class with one group (an encounter, one physical item) stay together in
     references or in queries where a class has several groups; otherwise images are divided singly, copies of one together.
-    A class with one image, or one group of it, is a reference that nobody asks for. Junk (label -1) and distractors (label 0)
-    are in no part.
+    A class with one image, or one group of it, is a reference that nobody asks for. Junk and distractors of re-identification
+    sets are in no part.
 
     Args:
         catalog: all images of the run.
@@ -59,7 +59,7 @@ def class_disjoint_fold(
             no class has a query.
     """
     part = catalog.select(split=split)
-    part = part.take(np.flatnonzero(~np.isin(part.labels.astype(str), (JUNK_LABEL, DISTRACTOR_LABEL))))
+    part = part.take(np.flatnonzero(~part.is_nobody))
     if not 0 <= fold < num_folds:
         raise ValueError(f"fold is 0 to num_folds - 1; found fold {fold} of {num_folds}.")
     units = _units(part, unit)

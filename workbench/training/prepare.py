@@ -229,11 +229,9 @@ def _build_sampler(recipe: Recipe, label_N: np.ndarray, domain_N: np.ndarray) ->
 
 
 def _trainable_rows(train: Catalog, recipe: Recipe) -> np.ndarray:
-    reid = [name for name, card in train.cards.items() if card.task == "reid"]
-    no_individual = train.frame["label"].isin([JUNK_LABEL, DISTRACTOR_LABEL]) & train.frame["source"].isin(reid)
-    if no_individual.any():
+    if train.is_nobody.any():
         raise ValueError(
-            f"{int(no_individual.sum())} training images have the label of junk ({JUNK_LABEL}) or distractors "
+            f"{int(train.is_nobody.sum())} training images have the label of junk ({JUNK_LABEL}) or distractors "
             f"({DISTRACTOR_LABEL}), which is no individual. Take the split that holds identities."
         )
     left_out = [domain for domain, weight in (recipe.domain_weights or {}).items() if weight == 0]
