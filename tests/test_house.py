@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "benchmarks": {"runs", "data", "models", "training", "retrieval", "export"},
 }
 NUMPY_ONLY = {
-    *("few_shot", "few_shot_protocol", "draws", "votes", "sweep", "nearest_sweep", "tally"),
+    *("arrays", "few_shot", "few_shot_protocol", "draws", "votes", "sweep", "nearest_sweep", "tally"),
     *("mistakes", "stats", "intervals", "open_set"),
     *("reid", "reid_protocol", "reid_ranking", "reid_result", "reid_values", "similarities", "false_accepts"),
     *("open_set_protocol", "open_set_search", "open_set_measures", "held_out", "threshold_choice", "thresholds"),

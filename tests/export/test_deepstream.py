@@ -18,12 +18,14 @@ import torch
 
 from workbench.export.bundle import check_bundle
 from workbench.export.deepstream import deepstream_config
+from workbench.export.deepstream_lookup import read_embedding
 from workbench.export.deepstream_text import escape_label
 from workbench.export.folder import ExportError
 from workbench.export.onnx import export_onnx
 from workbench.export.randomise import randomise_scales
 from workbench.export.tensorrt_plan import PLAN_FORMAT, PLAN_FORMAT_VERSION
 from workbench.models.embedder import Embedder, build_embedder
+from workbench.retrieval.arrays import normalise
 from workbench.retrieval.gallery import Gallery
 from workbench.retrieval.gallery_folder import GalleryError
 
@@ -378,6 +380,24 @@ def test_the_embedding_is_a_copy(
     found = lookup.read_embedding(object_meta((12, 2, {"embeddings": values})), 2, 2)
     ctypes.memset(values.ctypes.data, 0, values.nbytes)
     np.testing.assert_allclose(found, [0.6, 0.8], atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [([3e30, 4e30], [0.6, 0.8]), ([3e-40, -4e-40], [0.6, -0.8]), ([0.6, 0.8], [0.6, 0.8])],
+)
+def test_an_embedding_of_any_length_has_its_direction(
+    values: list[float], wanted: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyds", FakePyds())
+    held = np.array(values, dtype=np.float32)
+    found = read_embedding(object_meta((12, 2, {"embeddings": held})), 2, 2)
+    assert found is not None
+    assert found.tolist() == pytest.approx(wanted, rel=1e-4)
+    np.testing.assert_array_equal(found, normalise(held[None], "held")[0])
+    for broken in ([0, 0], [np.nan, 1], [np.inf, 1]):
+        with pytest.raises(ValueError, match="without a direction"):
+            read_embedding(object_meta((12, 2, {"embeddings": np.array(broken, dtype=np.float32)})), 2, 2)
 
 
 def test_the_threshold_is_the_measured_one_and_strict(exported: Path, gallery: Path, tmp_path: Path) -> None:

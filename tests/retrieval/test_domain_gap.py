@@ -1,5 +1,7 @@
 """The gap between domains: planted, absent, and confounded with the labels."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,11 +12,13 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from workbench.data.card import read_card
 from workbench.data.catalog import Catalog
 from workbench.data.guidelines import COLUMNS
+from workbench.retrieval import domain_gap
 from workbench.retrieval.domain_gap import _won as won
 from workbench.retrieval.domain_gap import cross_domains, measure_domain_gaps, separate_domains
 from workbench.retrieval.embedding_checks import check_embeddings, doubts_as_pairs, embedding_metrics
 from workbench.retrieval.label_errors import suspected_label_errors
 from workbench.retrieval.near_neighbours import near_neighbours
+from workbench.retrieval.stats import Metric
 
 PAIR = ("packshot", "real")
 
@@ -152,6 +156,32 @@ def test_the_gaps_of_a_set_say_what_was_compared() -> None:
     assert "No accuracy" in unasked.words
     swapped = measure_domain_gaps(vectors, frame.replace({"packshot": "real", "real": "packshot"}), ["train"], "query")
     assert "real is told from packshot" in swapped.words
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        ((0.0, -0.02, 0.02), "falls by 0.0 points [-2.0, 2.0]"),
+        ((0.2, -0.05, 0.3), "falls by 20.0 points [-5.0, 30.0]"),
+        ((-0.2, -0.3, 0.05), "rises by 20.0 points [-5.0, 30.0]"),
+        ((-0.2, -0.3, -0.1), "rises by 20.0 points [10.0, 30.0]"),
+        ((-0.0002, -0.0004, 0.0001), "rises by 0.0 points [0.0, 0.0]"),
+        ((1.0, 1.0, 1.0), "falls by 100.0 points [100.0, 100.0]"),
+    ],
+)
+def test_a_change_is_said_with_its_interval_in_order(loss: tuple[float, float, float], words: str) -> None:
+    assert domain_gap._change(Metric(*loss, 18, "")) == words
+
+
+def test_where_all_is_lost_on_both_sides_the_interval_holds_the_difference() -> None:
+    vectors, frame = crossing_set()
+    moved = vectors[
+        np.where(frame["split"] == "train", (np.arange(len(frame)) + 5) % len(frame), np.arange(len(frame)))
+    ]
+    words = measure_domain_gaps(moved, frame, ["reference", "train"], "query").words
+    found = re.search(r"falls by 0\.0 points \[(.*), (.*)\]", words)
+    assert found is not None
+    assert float(found[1]) < 0 < float(found[2])
 
 
 def test_a_gain_is_called_a_rise() -> None:

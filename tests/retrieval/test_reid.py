@@ -440,7 +440,7 @@ def test_one_camera_for_all_is_named_as_the_cause() -> None:
         ({"gallery_ND": np.ones((2, 3))}, "widths 2 and 3"),
         ({"gallery_ND": np.ones(2)}, r"gallery_ND must have two axes.*\(2,\)"),
         ({"query_labels": ["a"]}, "query_labels must have one label for each of 2 rows"),
-        ({"query_labels": [1.0, 2.0]}, "text or whole numbers, found float"),
+        ({"query_labels": [1.0, 2.0]}, r"row 0 of query_labels is 1.0 \(float\): a label is text or a whole number"),
         ({"gallery_labels": ["a", None]}, "row 1 of gallery_labels has no label"),
         ({"gallery_cameras": None}, "gallery_cameras has no camera for 2 of 2 rows"),
         ({"query_cameras": [1, None]}, r"no camera for 1 of 2 rows \(first: 1\)"),

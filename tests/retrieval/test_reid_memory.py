@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from workbench.retrieval import k_reciprocal, reid_ranking
+from workbench.retrieval.arrays import normalise
 from workbench.retrieval.reid import ReidProtocol, evaluate_reid
 from workbench.retrieval.rerank import rerank
-from workbench.retrieval.tracklets import unit_length
 
 MIB = 2**20
 
@@ -73,18 +73,16 @@ def test_a_mapped_gallery_of_length_1_is_searched_where_it_is(tmp_path: Path) ->
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_only_rows_of_length_1_stay_where_they_are(dtype: Any) -> None:
     rows = unit_rows(2, 300, 64, dtype)
-    assert unit_length(rows, "rows") is rows
-    assert unit_length(rows, "rows", np.arange(300)) is rows
-    assert unit_length(rows, "rows", np.array([7, 3])) == pytest.approx(
-        rows[[7, 3]], abs=4 * float(np.finfo(dtype).eps)
-    )
+    assert normalise(rows, "rows") is rows
+    assert normalise(rows, "rows", np.arange(300)) is rows
+    assert normalise(rows, "rows", np.array([7, 3])) == pytest.approx(rows[[7, 3]], abs=4 * float(np.finfo(dtype).eps))
     off = rows.copy()
     off[299] *= 1 + 1e-5
-    assert np.linalg.norm(unit_length(off, "rows"), axis=1) == pytest.approx(1, abs=8 * float(np.finfo(dtype).eps))
+    assert np.linalg.norm(normalise(off, "rows"), axis=1) == pytest.approx(1, abs=8 * float(np.finfo(dtype).eps))
     assert off[299] @ off[299] > 1 + 1e-5  # what was given is left as it was
-    assert unit_length(rows[:, ::-1], "rows").flags.c_contiguous
-    assert unit_length(rows, "rows", dtype=np.float64).dtype == np.float64
-    assert unit_length(rows.astype(np.float16), "rows").dtype == np.float32
+    assert normalise(rows[:, ::-1], "rows").flags.c_contiguous
+    assert normalise(rows, "rows", dtype=np.float64).dtype == np.float64
+    assert normalise(rows.astype(np.float16), "rows").dtype == np.float32
 
 
 def test_zeros_of_either_sign_tie() -> None:

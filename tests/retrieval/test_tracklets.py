@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench.retrieval.tracklets import average_flip, pool_tracklets, unit_length
+from workbench.retrieval.tracklets import average_flip, pool_tracklets
 
 
 def test_the_mean_of_a_picture_and_its_mirror_image_has_length_one() -> None:
@@ -35,12 +35,3 @@ def test_without_cameras_pictures_are_pooled_by_label() -> None:
     assert pooled.labels.tolist() == ["7", "007"]
     assert pooled.embedding_TD.dtype == np.float32
     np.testing.assert_allclose(pooled.embedding_TD[0], [0.5**0.5, 0, 0.5**0.5])
-
-
-def test_unit_length_names_the_row_of_the_array_given() -> None:
-    given = np.array([[1.0, 0], [np.nan, 0], [0, 2], [0, 0]])
-    np.testing.assert_array_equal(unit_length(given, "x", np.array([2, 0])), [[0, 1], [1, 0]])
-    with pytest.raises(ValueError, match="row 1 of x is not finite"):
-        unit_length(given, "x", np.array([0, 1]))
-    with pytest.raises(ValueError, match="row 3 of x has length zero"):
-        unit_length(given, "x", np.array([0, 3]))

@@ -22,6 +22,8 @@ import numpy as np
 import pandas as pd
 import psutil
 
+from workbench.retrieval.arrays import normalise
+
 Answer = dict[str, float]
 Size = TypeVar("Size")
 
@@ -223,5 +225,5 @@ def unit_rows(rng: np.random.Generator, centre_CD: np.ndarray, label_N: np.ndarr
     for start in range(0, len(label_N), 4096):
         label = label_N[start : start + 4096]
         block = centre_CD[label] + noise * rng.standard_normal((len(label), centre_CD.shape[1]), dtype=np.float32)
-        row_ND[start : start + 4096] = block / np.linalg.norm(block, axis=1, keepdims=True)
+        row_ND[start : start + 4096] = normalise(block, "the rows drawn", dtype=np.float32)
     return row_ND

@@ -14,7 +14,7 @@ from workbench.export.accuracies import compare_accuracies, compare_average_prec
 from workbench.export.checks import Check, Limits, check_answers, check_change, check_numbers, check_threshold
 from workbench.export.comparison import TIED, Answers, compare_answers, compare_rows
 from workbench.export.sides import Kept, read_kept
-from workbench.retrieval.draws import normalise, read_labels
+from workbench.retrieval.arrays import normalise, read_labels
 from workbench.retrieval.stats import Metric
 
 NEIGHBOURS = 10
@@ -144,7 +144,10 @@ def accept(
             "no query has a reference of its label that may answer it: both sides must name labels in the same way, and cameras or "
             "sources must leave something to find"
         )
-    before = normalise(reference_ND, "reference_ND"), normalise(query_QD, "query_QD")
+    before = (
+        normalise(reference_ND, "reference_ND", dtype=np.float32),
+        normalise(query_QD, "query_QD", dtype=np.float32),
+    )
     of_references = compare_rows(np.asanyarray(reference_ND), np.asanyarray(exported_reference_ND))
     of_queries = compare_rows(np.asanyarray(query_QD), np.asanyarray(exported_query_QD))
     cosine_R, difference_R, ratio_R = (np.concatenate(pair) for pair in zip(of_references, of_queries, strict=True))
@@ -154,8 +157,8 @@ def accept(
     if numbers[0].passed is False:
         return Acceptance(limits, numbers, _flips(None, kept, label_N), worst, cosine_N, cosine_Q, {}, NOT_COMPUTED)
     after = (
-        normalise(exported_reference_ND, "exported_reference_ND"),
-        normalise(exported_query_QD, "exported_query_QD"),
+        normalise(exported_reference_ND, "exported_reference_ND", dtype=np.float32),
+        normalise(exported_query_QD, "exported_query_QD", dtype=np.float32),
     )
     asked_Q = num_kept_Q > 0
     kept, has_own_Q = kept.of_queries(asked_Q), num_own_Q[asked_Q] > 0
@@ -189,8 +192,8 @@ def describe_protocol(
         ValueError: labels or cameras that do not fit each other.
     """
     label_N, label_Q = (np.asarray(labels, dtype=object) for labels in (reference_labels, query_labels))
-    label_N = read_labels(label_N, len(label_N), "reference_labels")
-    label_Q = read_labels(label_Q, len(label_Q), "query_labels")
+    label_N = read_labels(label_N, None, "reference_labels")
+    label_Q = read_labels(label_Q, None, "query_labels")
     kept = read_kept(label_N, label_Q, reference_cameras, query_cameras, None, None)
     num_kept_Q, num_own_Q = kept.count()
     asked_Q = num_kept_Q > 0

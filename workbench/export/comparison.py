@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbench.export.sides import Kept
+from workbench.retrieval.arrays import normalise
 
 TIED = 1e-7
 """A coordinate of a float32 unit row is off by at most 6e-8 of itself, a cosine of two such rows by at most 1.2e-7."""
@@ -58,12 +59,14 @@ def compare_rows(before_ND: np.ndarray, after_ND: np.ndarray) -> tuple[np.ndarra
     columns = []
     for start in range(0, len(before_ND), _ROWS_A_BLOCK):
         first_BD, second_BD = (rows[start : start + _ROWS_A_BLOCK].astype(np.float64) for rows in (before_ND, after_ND))
-        second_BD[~np.isfinite(second_BD).all(axis=1) | ~second_BD.any(axis=1)] = np.nan
-        first_B, second_B = np.linalg.norm(first_BD, axis=1), np.linalg.norm(second_BD, axis=1)
-        difference_BD = second_BD / second_B[:, None] - first_BD / first_B[:, None]
+        good_B = np.isfinite(second_BD).all(axis=1) & second_BD.any(axis=1)
+        unit_BD, moved_BD = normalise(first_BD, "before_ND"), np.full(second_BD.shape, np.nan)
+        moved_BD[good_B] = normalise(second_BD[good_B], "after_ND")
+        difference_BD = moved_BD - unit_BD
+        ratio_B = np.vecdot(moved_BD, second_BD) / np.vecdot(unit_BD, first_BD)  # of lengths, without a square
         # 1 - |a - b|^2 / 2 keeps digits near 1 that the product a.b loses.
         cosine_B = np.maximum(1 - (difference_BD**2).sum(axis=1) / 2, -1.0)
-        columns.append((cosine_B, np.abs(difference_BD).max(axis=1), second_B / first_B))
+        columns.append((cosine_B, np.abs(difference_BD).max(axis=1), ratio_B))
     cosine_N, difference_N, ratio_N = (np.concatenate(parts) for parts in zip(*columns, strict=True))
     return cosine_N, difference_N, ratio_N
 

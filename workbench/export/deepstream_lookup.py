@@ -23,6 +23,9 @@ def read_embedding(object_meta: Any, gie_unique_id: int, dim: int) -> np.ndarray
         object_meta: `pyds.NvDsObjectMeta`.
         gie_unique_id: `gie-unique-id` of the embedder's configuration.
         dim: D, see `bundle.json`.
+
+    Raises:
+        ValueError: the embedding is not finite or all zero.
     """
     pyds: Any = importlib.import_module("pyds")  # comes with DeepStream
     link = object_meta.obj_user_meta_list
@@ -36,8 +39,16 @@ def read_embedding(object_meta: Any, gie_unique_id: int, dim: int) -> np.ndarray
                     if layer.layerName == LAYER:
                         address = ctypes.cast(pyds.get_ptr(layer.buffer), ctypes.POINTER(ctypes.c_float))
                         # a copy, because DeepStream takes the buffer back
-                        embedding_D = np.array(np.ctypeslib.as_array(address, shape=(dim,)), dtype=np.float32)
-                        return embedding_D / max(float(np.linalg.norm(embedding_D)), 1e-12)
+                        # in float64, where no square of a float32 overflows or vanishes
+                        embedding_D = np.array(np.ctypeslib.as_array(address, shape=(dim,)), dtype=np.float64)
+                        length = np.linalg.norm(embedding_D)
+                        if not np.isfinite(length) or length == 0:
+                            raise ValueError("The embedder gave an embedding without a direction; check its weights.")
+                        if (
+                            abs(length - 1) > 8 * np.finfo(np.float32).eps
+                        ):  # else it stays as it is, as in the workbench
+                            embedding_D /= length
+                        return embedding_D.astype(np.float32)
         link = link.next
     return None
 

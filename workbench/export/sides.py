@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from workbench.retrieval.draws import read_labels
-from workbench.retrieval.reid import JUNK_LABEL
-from workbench.retrieval.tracklets import read_cameras
+from workbench.data.catalog import JUNK_LABEL
+from workbench.retrieval.arrays import read_cameras, read_labels
 
 _CELLS_A_BLOCK = 2**21  # similarities of a block, 16 MiB; about ten arrays of this size live at once
 

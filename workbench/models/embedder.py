@@ -44,7 +44,11 @@ class Embedder(nn.Module):
         self.classes: tuple[str, ...] = ()
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """Embeddings, float [N, embedding_dim], rows of length 1, of normalised images, float [N, 3, H, W]."""
+        """Embeddings, float [N, embedding_dim], rows of length 1, of normalised images, float [N, 3, H, W].
+
+        A row shorter than torch's epsilon, 1e-12, is divided by that and stays short; what reads embeddings divides once more
+        (`retrieval.arrays.normalise`) and refuses zeros.
+        """
         return nn.functional.normalize(self.head(self.features(images_NCHW)), dim=1)
 
     def features(self, images_NCHW: torch.Tensor) -> torch.Tensor:

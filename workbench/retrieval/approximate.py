@@ -20,7 +20,8 @@ import faiss
 import numpy as np
 import pandas as pd
 
-from workbench.retrieval.exact_search import Matches, normalise_rows, numpy_method, rank_candidates
+from workbench.retrieval.arrays import normalise
+from workbench.retrieval.exact_search import Matches, numpy_method, rank_candidates
 from workbench.retrieval.gallery import Gallery
 from workbench.retrieval.gallery_folder import GalleryError
 from workbench.runs.files import new_folder, sha256_of, write_json
@@ -156,7 +157,7 @@ class ApproximateGallery:
         if k < 1:
             raise ValueError(f"k must be at least 1, found {k}.")
         rows_ND = self.gallery.view_ND
-        query_QD = normalise_rows(np.asarray(query_QD), self.gallery.dim, "query_QD")
+        query_QD = normalise(np.asarray(query_QD), "query_QD", dtype=np.float32, width=self.gallery.dim)
         code_N = self._code_N if distinct else np.arange(len(rows_ND))
         k = min(k, int(code_N.max()) + 1)
         similarity_QK = np.empty((len(query_QD), k), dtype=np.float32)

@@ -15,6 +15,7 @@ from scipy.special import digamma
 
 from workbench.data.catalog import Catalog
 from workbench.data.images import ImageError, Picture, check_quarantine, load_image
+from workbench.retrieval.arrays import read_labels
 from workbench.retrieval.stats import Metric
 
 BINS = 8
@@ -160,7 +161,8 @@ def chance_metrics(
     Raises:
         ValueError: no reference, no query, or k or shots out of range.
     """
-    num_classes, num_queries = len(set(_texts(reference_labels))), len(_texts(query_labels))
+    reference_labels, query_labels = _check_labels(reference_labels, query_labels, 1)
+    num_classes, num_queries = len(set(reference_labels)), len(query_labels)
     metrics = {}
     for count in shots:
         if count != "all" and (not isinstance(count, int) or count < 1):
@@ -240,12 +242,9 @@ def _averages(query_labels: np.ndarray, expected: dict[str, float]) -> tuple[flo
     return float(np.average(value_C, weights=count_C)), float(value_C.mean())
 
 
-def _texts(labels: ArrayLike) -> np.ndarray:
-    return np.atleast_1d(np.asarray(labels)).astype(str)
-
-
 def _check_labels(reference_labels: ArrayLike, query_labels: ArrayLike, k: int) -> tuple[np.ndarray, np.ndarray]:
-    references, queries = _texts(reference_labels), _texts(query_labels)
+    references = read_labels(reference_labels, None, "reference_labels").astype(str)
+    queries = read_labels(query_labels, None, "query_labels").astype(str)
     if not len(references) or not len(queries) or k < 1:
         raise ValueError(
             f"At least one reference, one query and k >= 1 are wanted; found {len(references)}, {len(queries)}, k = {k}."

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from workbench.retrieval.draws import normalise, read_labels
+from workbench.retrieval.arrays import normalise, read_labels
 from workbench.retrieval.few_shot import FewShotProtocol, FewShotResult, evaluate_few_shot
 from workbench.retrieval.stats import Metric, paired_difference
 from workbench.retrieval.votes import class_centres
@@ -62,7 +62,7 @@ def condense(embedding_ND: np.ndarray, labels: ArrayLike, method: Method, m: int
         raise ValueError(f"method must be one of {', '.join(METHODS)}, found {method!r}")
     if isinstance(m, bool) or not isinstance(m, int | np.integer) or m < 1:
         raise ValueError(f"m must be a whole number of at least 1, found {m!r}")
-    embedding_ND = normalise(embedding_ND, "embedding_ND")
+    embedding_ND = normalise(embedding_ND, "embedding_ND", dtype=np.float32)
     if not len(embedding_ND):
         raise ValueError("embedding_ND is empty: at least one reference is needed")
     label_N = read_labels(labels, len(embedding_ND), "labels")

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from workbench.retrieval.draws import choose_queries, read_labels
+from workbench.retrieval.arrays import read_labels
+from workbench.retrieval.draws import choose_queries
 from workbench.retrieval.few_shot import FewShotProtocol, FewShotResult, evaluate_few_shot
 from workbench.retrieval.intervals import Average
 from workbench.retrieval.reid import evaluate_reid

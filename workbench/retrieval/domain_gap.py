@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from workbench.retrieval.arrays import normalise, read_labels
 from workbench.retrieval.baseline import chance_metrics
-from workbench.retrieval.draws import normalise, read_labels
 from workbench.retrieval.few_shot import evaluate_few_shot
 from workbench.retrieval.few_shot_protocol import FewShotProtocol
 from workbench.retrieval.stats import Metric, cluster_interval, paired_difference
@@ -95,7 +95,7 @@ def separate_domains(
     """
     if folds < 2 or pair[0] == pair[1]:
         raise ValueError(f"Wanted at least 2 folds and two different domains, found {folds} and {pair}.")
-    image_ND = normalise(embedding_ND, "embedding_ND")
+    image_ND = normalise(embedding_ND, "embedding_ND", dtype=np.float32)
     label_N = read_labels(labels, len(image_ND), "labels")
     domain_N = read_labels(domains, len(image_ND), "domains")
     rng = np.random.default_rng(seed)
@@ -152,7 +152,7 @@ def cross_domains(
 
     Source: NVIDIA Retail Object Recognition (model card): synthetic references, real queries.
     """
-    image_ND = normalise(embedding_ND, "embedding_ND")
+    image_ND = normalise(embedding_ND, "embedding_ND", dtype=np.float32)
     label_N = read_labels(labels, len(image_ND), "labels")
     domain_N = read_labels(domains, len(image_ND), "domains")
     query_N = np.asarray(is_query_N, dtype=bool)
@@ -261,10 +261,9 @@ def measure_domain_gaps(
 
 
 def _change(loss: Metric) -> str:
-    ends = sorted([100 * loss.low, 100 * loss.high], key=lambda end: end * loss.value)
-    word = "falls" if loss.value >= 0 else "rises"
-    low, high = (abs(end) if end * loss.value > 0 else -abs(end) for end in ends)
-    return f"{word} by {100 * abs(loss.value):.1f} points [{low:.1f}, {high:.1f}]"
+    word, sign = ("falls", 100) if loss.value >= 0 else ("rises", -100)
+    low, high = sorted((sign * loss.low, sign * loss.high))
+    return f"{word} by {sign * loss.value:z.1f} points [{low:z.1f}, {high:z.1f}]"
 
 
 def _accuracies(rows: list[tuple[str, Metric]]) -> pd.DataFrame:

@@ -9,9 +9,6 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
-
-_ROWS_A_BLOCK = 8192
 
 
 @dataclass(frozen=True)
@@ -36,47 +33,6 @@ class References:
     def num_photos_C(self) -> np.ndarray:
         """Returns the number of photographs of each class, int64, at least 1."""
         return np.bincount(self.class_P, minlength=len(self.names))
-
-
-def normalise(embedding_ND: np.ndarray, name: str) -> np.ndarray:
-    """Returns the rows divided by their length, float32.
-
-    Raises:
-        ValueError: not two axes, not real numbers, or a row (named) that is not finite or has length zero.
-    """
-    embedding_ND = np.asanyarray(embedding_ND)
-    if embedding_ND.ndim != 2 or embedding_ND.shape[1] == 0:
-        raise ValueError(f"{name} must have two axes (rows, width), found shape {embedding_ND.shape}")
-    if embedding_ND.dtype.kind not in "fiu":
-        raise ValueError(f"{name} must hold real numbers, found dtype {embedding_ND.dtype}")
-    normalised_ND = np.empty(embedding_ND.shape, np.float32)
-    for start in range(0, len(embedding_ND), _ROWS_A_BLOCK):
-        block = embedding_ND[start : start + _ROWS_A_BLOCK].astype(np.float64)
-        finite = np.isfinite(block).all(axis=1)
-        if not finite.all():
-            row = start + int(np.argmin(finite))
-            raise ValueError(f"row {row} of {name} is not finite (NaN or infinity): leave it out or embed it anew")
-        length = np.linalg.norm(block, axis=1, keepdims=True)
-        if not (length > 0).all():
-            row = start + int(np.argmin(length > 0))
-            raise ValueError(f"row {row} of {name} has length zero and no direction: leave it out or embed it anew")
-        normalised_ND[start : start + _ROWS_A_BLOCK] = block / length + 0.0  # + 0.0: one zero only, not two
-    return normalised_ND
-
-
-def read_labels(labels: ArrayLike, num_rows: int, name: str) -> np.ndarray:
-    """Returns the labels as text, object array of str: "007" stays "007", and the number 7 is "7".
-
-    Raises:
-        ValueError: more or fewer labels than rows, or a label that is missing (row named).
-    """
-    values = np.asarray(labels, dtype=object)
-    if values.shape != (num_rows,):
-        raise ValueError(f"{name} must have one label for each of {num_rows} rows, found shape {values.shape}")
-    missing = np.asarray(pd.isna(values), dtype=bool)
-    if missing.any():
-        raise ValueError(f"row {int(np.argmax(missing))} of {name} has no label")
-    return np.array([str(value) for value in values], dtype=object)
 
 
 def order_references(

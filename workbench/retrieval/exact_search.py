@@ -13,7 +13,6 @@ import numpy as np
 _GPU_MAX_WIDTH = 2048
 _SPARE_CANDIDATES = 8
 _RESCORED_AT_ONCE = 2**23  # numbers of a block of candidates, 64 MiB as float64
-_NORMALISED_AT_ONCE = 8192  # rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,33 +43,6 @@ class FlatRows:
             query_QD, self._embedding_ND, k, metric=faiss.METRIC_INNER_PRODUCT
         )
         return similarity_QK, row_QK
-
-
-def normalise_rows(embedding_ND: np.ndarray, dim: int, name: str) -> np.ndarray:
-    """The rows scaled to length 1, [N, D] float32, contiguous.
-
-    Raises:
-        ValueError: another width than `dim`, no numbers, a value that is not finite, a row of zeros; `name` is named.
-    """
-    if embedding_ND.dtype.kind not in "fiu":
-        raise ValueError(f"{name} must hold numbers, found dtype {embedding_ND.dtype}.")
-    if embedding_ND.ndim != 2 or embedding_ND.shape[1] != dim:
-        raise ValueError(f"{name} must have the shape [rows, {dim}], found {list(embedding_ND.shape)}.")
-    normalised_ND = np.empty(embedding_ND.shape, dtype=np.float32)
-    for start in range(0, len(embedding_ND), _NORMALISED_AT_ONCE):
-        value_BD = embedding_ND[start : start + _NORMALISED_AT_ONCE].astype(np.float64)
-        for what, bad_B in (
-            ("a value that is not finite", ~np.isfinite(value_BD).all(1)),
-            ("only zeros", ~value_BD.any(1)),
-        ):
-            if bad_B.any():
-                raise ValueError(
-                    f"{name} has {what} in row {start + int(np.argmax(bad_B))}, which therefore has no direction. Leave such "
-                    "rows out, and look for the cause in the model or the image."
-                )
-        value_BD /= np.abs(value_BD).max(axis=1, keepdims=True)  # so that no square overflows or vanishes
-        normalised_ND[start : start + len(value_BD)] = value_BD / np.linalg.norm(value_BD, axis=1, keepdims=True)
-    return normalised_ND
 
 
 def numpy_method(owner: Any, name: str) -> Any:

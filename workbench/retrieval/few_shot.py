@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from workbench.retrieval.draws import choose_queries, draw_ranks, normalise, order_references, read_labels
+from workbench.retrieval.arrays import normalise, read_labels
+from workbench.retrieval.draws import choose_queries, draw_ranks, order_references
 from workbench.retrieval.few_shot_protocol import FewShotProtocol
 from workbench.retrieval.intervals import class_means, interval_of_class_means
 from workbench.retrieval.mistakes import (
@@ -125,7 +126,10 @@ def evaluate_few_shot(
     Source: nearest reference image for k references: NVIDIA Retail Object Recognition (model card); one reference with
     augmented copies: RetailKLIP (Srivastava 2023).
     """
-    reference_ND, query_ND = normalise(reference_ND, "reference_ND"), normalise(query_ND, "query_ND")
+    reference_ND, query_ND = (
+        normalise(reference_ND, "reference_ND", dtype=np.float32),
+        normalise(query_ND, "query_ND", dtype=np.float32),
+    )
     for name, rows in (("reference_ND", reference_ND), ("query_ND", query_ND)):
         if not len(rows):
             raise ValueError(f"{name} is empty: at least one row is needed")

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from workbench.data.labels import as_label
-from workbench.retrieval.exact_search import FlatRows, Matches, normalise_rows, numpy_method, on_gpu, search_distinct
+from workbench.retrieval.arrays import normalise
+from workbench.retrieval.exact_search import FlatRows, Matches, numpy_method, on_gpu, search_distinct
 from workbench.retrieval.gallery_folder import Stored, check_texts, read_folder, write_folder
 from workbench.retrieval.gallery_history import append_change, check_comment, history_table
 
@@ -230,7 +231,7 @@ class Gallery:
         self, embedding_ND: np.ndarray, labels: list[str], names: Sequence[str] | np.ndarray | None, comment: str
     ) -> np.ndarray:
         check_comment(comment)
-        normalised_ND = normalise_rows(embedding_ND, self.dim, "embedding_ND")
+        normalised_ND = normalise(embedding_ND, "embedding_ND", dtype=np.float32, width=self.dim)
         if not len(normalised_ND):
             raise ValueError("embedding_ND holds no reference; give at least one.")
         labels = [as_label(text) for text in check_texts(labels, len(normalised_ND), "label")]
@@ -284,7 +285,7 @@ class Gallery:
             raise ValueError(f"k must be at least 1, found {k}.")
         if not len(self):
             raise ValueError("The gallery is empty; add references before searching.")
-        query_QD = normalise_rows(np.asarray(query_QD), self.dim, "query_QD")
+        query_QD = normalise(np.asarray(query_QD), "query_QD", dtype=np.float32, width=self.dim)
         if self._searched is None:
             code_of = {label: code for code, label in enumerate(self.labels)}
             codes = np.array([code_of[label] for label in self._labels])

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from workbench.retrieval.draws import read_labels
+from workbench.retrieval.arrays import read_labels
 from workbench.retrieval.gallery import Gallery
 from workbench.retrieval.stats import Metric, cluster_interval, mcnemar, paired_difference
 

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from workbench.retrieval.approximate import LEAST_ROWS, ApproximateGallery, Kind, build_index, threads
-from workbench.retrieval.draws import read_labels
+from workbench.retrieval.arrays import read_labels
 from workbench.retrieval.gallery import Gallery, Matches
 from workbench.retrieval.stats import Metric, cluster_interval
 

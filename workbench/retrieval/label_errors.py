@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from workbench.retrieval.draws import normalise, read_labels
+from workbench.retrieval.arrays import normalise, read_labels
 from workbench.retrieval.similarities import CosineSimilarity
 from workbench.retrieval.stats import Metric, cluster_interval
 
@@ -85,7 +85,7 @@ def suspected_label_errors(
     sides = [("reference", reference_ND, reference_labels)]
     if query_ND is not None and query_labels is not None:
         sides.append(("query", query_ND, query_labels))
-    vectors = [normalise(rows, f"{side}_ND") for side, rows, _ in sides]
+    vectors = [normalise(rows, f"{side}_ND", dtype=np.float32) for side, rows, _ in sides]
     if len({part.shape[1] for part in vectors}) > 1:
         raise ValueError(f"references and queries must have one width, found {[part.shape[1] for part in vectors]}")
     if not len(vectors[0]):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from workbench.retrieval.draws import normalise, read_labels
+from workbench.retrieval.arrays import normalise, read_labels
 from workbench.retrieval.intervals import Average, class_means, interval_of_class_means
 from workbench.retrieval.leave_one_out_protocol import LeaveOneOutProtocol
 from workbench.retrieval.mistakes import Answers, GroupMistakes, class_table, compare_groups, confusion_table
@@ -101,7 +101,7 @@ def evaluate_leave_one_out(
             (absent_queries "error"), or no label with two images.
     """
     protocol = protocol or LeaveOneOutProtocol()
-    image_ND = normalise(embedding_ND, "embedding_ND")
+    image_ND = normalise(embedding_ND, "embedding_ND", dtype=np.float32)
     label_N = read_labels(labels, len(image_ND), "labels")
     names, class_N = np.unique(label_N, return_inverse=True)
     count_C = np.bincount(class_N, minlength=len(names))

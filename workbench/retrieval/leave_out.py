@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.retrieval.draws import normalise
+from workbench.retrieval.arrays import normalise
 from workbench.retrieval.intervals import class_means, interval_of_class_means
 from workbench.retrieval.stats import Metric
 from workbench.retrieval.threshold_choice import Strangers, choose_thresholds
@@ -74,7 +74,7 @@ def ask_queries(
         reference_ND: [N, D], as a gallery holds them: float32, rows of length 1.
         reference_labels: N texts.
     """
-    query_QD = normalise(query_QD, "query_QD")
+    query_QD = normalise(query_QD, "query_QD", dtype=np.float32)
     text, code = np.unique([*query_labels, *reference_labels], return_inverse=True)
     own_Q, of_N = code[: len(query_labels)], code[len(query_labels) :]
     return _ask(query_QD, text, own_Q, [], reference_ND, of_N, [])

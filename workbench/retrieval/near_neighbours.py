@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from workbench.retrieval.draws import normalise, read_labels
+from workbench.retrieval.arrays import normalise, read_labels
 from workbench.retrieval.label_errors import rows_a_block
 from workbench.retrieval.similarities import CosineSimilarity
 
@@ -66,7 +66,7 @@ def near_neighbours(
     """
     if not 0 < alike_share < 1:
         raise ValueError(f"alike_share is a share above 0 and below 1, found {alike_share}.")
-    image_ND = normalise(embedding_ND, "embedding_ND")
+    image_ND = normalise(embedding_ND, "embedding_ND", dtype=np.float32)
     label_N = read_labels(labels, len(image_ND), "labels")
     split_N = read_labels(splits, len(image_ND), "splits")
     nearest = _nearest_of_each_kind(

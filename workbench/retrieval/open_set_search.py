@@ -10,14 +10,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike
 
-from workbench.retrieval.draws import (
-    References,
-    choose_queries,
-    draw_ranks,
-    normalise,
-    order_references,
-    read_labels,
-)
+from workbench.retrieval.arrays import normalise, read_labels
+from workbench.retrieval.draws import References, choose_queries, draw_ranks, order_references
 from workbench.retrieval.open_set_protocol import OpenSetProtocol
 from workbench.retrieval.similarities import CosineSimilarity
 from workbench.retrieval.threshold_choice import Strangers
@@ -185,10 +179,10 @@ def measure_similarities(
     query_labels = read_labels(query_labels, len(query_QD), "query_labels")
     if not len(reference_labels) or not len(query_labels):
         raise ValueError(f"references and queries are wanted, found {len(reference_labels)} and {len(query_labels)}")
-    reference_ND = normalise(reference_ND, "reference_ND")
+    reference_ND = normalise(reference_ND, "reference_ND", dtype=np.float32)
     references = order_references(reference_ND, reference_labels, reference_source_N, protocol.reference_augmentations)
     query_Q = choose_queries(query_labels, protocol.queries_per_class, protocol.seed)
-    query_QD = normalise(np.asanyarray(query_QD)[query_Q], "query_QD")
+    query_QD = normalise(np.asanyarray(query_QD)[query_Q], "query_QD", dtype=np.float32)
     if query_QD.shape[1] != reference_ND.shape[1]:
         raise ValueError(
             f"references have width {reference_ND.shape[1]} and queries {query_QD.shape[1]}: embed both with one embedder"

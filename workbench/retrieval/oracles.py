@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from workbench.retrieval.arrays import normalise
 from workbench.retrieval.similarities import CosineSimilarity
-from workbench.retrieval.tracklets import unit_length
 
 _ROWS_A_BLOCK = 64
 
@@ -64,7 +64,7 @@ class Pairs:
 
 def pair_up(query_ND: ArrayLike, gallery_ND: ArrayLike, label_Q: np.ndarray, label_G: np.ndarray) -> Pairs:
     """Returns embeddings of any length above 0 and labels of any kind as `Pairs`, without cameras."""
-    query_QD, gallery_GD = unit_length(query_ND, "query_ND"), unit_length(gallery_ND, "gallery_ND")
+    query_QD, gallery_GD = normalise(query_ND, "query_ND"), normalise(gallery_ND, "gallery_ND")
     dtype = np.result_type(query_QD, gallery_GD)
     code = pd.factorize(np.concatenate([label_Q, label_G]))[0].astype(np.int64)
     rows = query_QD.astype(dtype, copy=False), gallery_GD.astype(dtype, copy=False)

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from workbench.retrieval.draws import read_labels
+from workbench.data.catalog import JUNK_LABEL
+from workbench.retrieval.arrays import read_cameras, read_labels
 from workbench.retrieval.few_shot import FewShotProtocol, evaluate_few_shot
 from workbench.retrieval.oracles import (
     Pairs,
@@ -25,9 +26,9 @@ from workbench.retrieval.oracles import (
     torchmetrics_average_precision,
     torchmetrics_r_precision,
 )
-from workbench.retrieval.reid import JUNK_LABEL, evaluate_reid
+from workbench.retrieval.reid import evaluate_reid
 from workbench.retrieval.reid_protocol import ReidProtocol
-from workbench.retrieval.tracklets import pool_tracklets, read_cameras
+from workbench.retrieval.tracklets import pool_tracklets
 
 QUANTITIES = ("P@1", "average precision", "R-precision", "MAP@R")
 ROUNDING = 4e-6

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from workbench.retrieval.draws import normalise, read_labels
+from workbench.retrieval.arrays import normalise, read_labels
 from workbench.retrieval.few_shot import FewShotResult
 from workbench.retrieval.label_errors import SuspectedLabels, nearest_places, rows_a_block, suspected_label_errors
 from workbench.retrieval.similarities import CosineSimilarity
@@ -94,7 +94,10 @@ def hubness(
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, {k} was given")
-    reference_ND, query_ND = normalise(reference_ND, "reference_ND"), normalise(query_ND, "query_ND")
+    reference_ND, query_ND = (
+        normalise(reference_ND, "reference_ND", dtype=np.float32),
+        normalise(query_ND, "query_ND", dtype=np.float32),
+    )
     labels_N = read_labels(reference_labels, len(reference_ND), "reference_labels")
     labels_Q = read_labels(query_labels, len(query_ND), "query_labels")
     if not len(reference_ND) or not len(query_ND) or reference_ND.shape[1] != query_ND.shape[1]:

@@ -10,16 +10,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from workbench.retrieval.draws import read_labels
+from workbench.data.catalog import JUNK_LABEL
+from workbench.retrieval.arrays import check_embedding, normalise, read_cameras, read_labels
 from workbench.retrieval.false_accepts import FalseAccepts
 from workbench.retrieval.reid_metrics import mean_metrics, true_accepts
 from workbench.retrieval.reid_protocol import ReidProtocol
 from workbench.retrieval.reid_ranking import Search
 from workbench.retrieval.reid_result import ReidResult, query_table, rank_queries, sorted_cameras
 from workbench.retrieval.similarities import CosineSimilarity, GivenDistances, Similarity
-from workbench.retrieval.tracklets import check_embedding, pool_tracklets, read_cameras, unit_length
-
-JUNK_LABEL = "-1"
+from workbench.retrieval.tracklets import pool_tracklets
 
 
 def evaluate_reid(
@@ -58,8 +57,8 @@ def evaluate_reid(
     )
     queries = read_side("query", query_labels, query_cameras, num_queries, protocol)
     gallery = read_side("gallery", gallery_labels, gallery_cameras, num_gallery, protocol)
-    query_QD = unit_length(query_ND, "query_ND", queries.index.to_numpy())
-    gallery_GD = unit_length(gallery_ND, "gallery_ND", gallery.index.to_numpy())
+    query_QD = normalise(query_ND, "query_ND", queries.index.to_numpy())
+    gallery_GD = normalise(gallery_ND, "gallery_ND", gallery.index.to_numpy())
     if query_QD.shape[1] != gallery_GD.shape[1]:
         raise ValueError(
             f"query_ND and gallery_ND must come from one model: widths {query_QD.shape[1]} and {gallery_GD.shape[1]}"
@@ -187,11 +186,6 @@ def read_side(
         ValueError: a label or a camera that is missing or of a wrong kind (side and row named), or no row left.
     """
     label_N = read_labels(labels, num_rows, f"{side}_labels")
-    kinds = {
-        type(label).__name__ for label in np.asarray(labels, dtype=object) if isinstance(label, float | np.floating)
-    }
-    if kinds:
-        raise ValueError(f"{side}_labels must be text or whole numbers, found {', '.join(sorted(kinds))}")
     camera_N = read_cameras(cameras, num_rows, f"{side}_cameras")
     kept = np.flatnonzero(label_N != JUNK_LABEL)
     if len(kept) == 0:

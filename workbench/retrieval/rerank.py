@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from workbench.retrieval.arrays import check_embedding, normalise
 from workbench.retrieval.intervals import Average
 from workbench.retrieval.k_reciprocal import RerankedDistances, encode_neighbours, find_neighbours
 from workbench.retrieval.reid import evaluate_reid, evaluate_similarity, read_side
@@ -20,7 +21,7 @@ from workbench.retrieval.reid_protocol import ReidProtocol
 from workbench.retrieval.reid_result import ReidResult
 from workbench.retrieval.similarities import CosineSimilarity
 from workbench.retrieval.stats import Metric, paired_difference
-from workbench.retrieval.tracklets import check_embedding, pool_tracklets, unit_length
+from workbench.retrieval.tracklets import pool_tracklets
 
 PLAIN, K_RECIPROCAL, QUERY_EXPANSION = "plain", "k-reciprocal", "alpha query expansion"
 _COMPARED = ("mAP", "rank-1")
@@ -125,7 +126,7 @@ def expand_queries(
         part = slice(start, start + step)
         near_BKD = gallery_GD[found.row_NK[part]].astype(np.float64)
         expanded_QD[part] = query_QD[part] + np.einsum("bk,bkd->bd", weight_QK[part], near_BKD)
-    return unit_length(expanded_QD, "the expanded queries", dtype=query_QD.dtype)
+    return normalise(expanded_QD, "the expanded queries", dtype=query_QD.dtype)
 
 
 def evaluate_reranked(
@@ -225,7 +226,7 @@ def _unit_pair(
         raise ValueError(f"queries and gallery rows are wanted, {len(query_ND)} and {len(gallery_ND)} were given")
     is_double = np.float64 in (dtype, query_ND.dtype, gallery_ND.dtype)
     wanted = np.float64 if is_double else np.float32
-    return unit_length(query_ND, "query_ND", dtype=wanted), unit_length(gallery_ND, "gallery_ND", dtype=wanted)
+    return normalise(query_ND, "query_ND", dtype=wanted), normalise(gallery_ND, "gallery_ND", dtype=wanted)
 
 
 def _check_settings(k1: int, k2: int, weight: float) -> None:

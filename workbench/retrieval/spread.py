@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import hyp0f1, stdtrit
 
-from workbench.retrieval.draws import normalise, read_labels
+from workbench.retrieval.arrays import normalise, read_labels
 from workbench.retrieval.stats import Metric
 
 TEMPERATURE = 2.0
@@ -114,8 +114,10 @@ class _Sums:
 
     def __init__(self, unit_ND: np.ndarray, class_N: np.ndarray) -> None:
         order = np.argsort(class_N, kind="stable")
-        unit_ND, class_N = unit_ND[order].astype(np.float64), class_N[order]
-        unit_ND /= np.linalg.norm(unit_ND, axis=1, keepdims=True)  # of length 1 in float64 too
+        unit_ND, class_N = (
+            normalise(unit_ND, "unit_ND", order, dtype=np.float64),
+            class_N[order],
+        )  # of length 1 in float64 too
         _, start_C, self.count_C = np.unique(class_N, return_index=True, return_counts=True)
         self.paired_C = self.count_C > 1
         squared_C = (np.add.reduceat(unit_ND, start_C, axis=0) ** 2).sum(axis=1)
@@ -153,7 +155,7 @@ def _kernel_sums(unit_ND: np.ndarray, start_C: np.ndarray) -> np.ndarray:
 def _prepare(
     embedding_ND: np.ndarray, labels: ArrayLike, max_images: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    unit_ND = normalise(embedding_ND, "embedding_ND")
+    unit_ND = normalise(embedding_ND, "embedding_ND", dtype=np.float32)
     class_N = np.unique(read_labels(labels, len(unit_ND), "labels"), return_inverse=True)[1]
     line = "squared distance on the unit sphere, t = 2, 95 % interval over classes (jackknife)"
     if len(unit_ND) > max_images:

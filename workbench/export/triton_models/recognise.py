@@ -20,7 +20,7 @@ def nearest_labels(embedding_ND: np.ndarray, code_N: np.ndarray, query_BD: np.nd
     Args:
         embedding_ND: rows of length 1.
         code_N: 0 to C-1, each there.
-        query_BD: finite numbers, no row all zero; scaled to length 1 here.
+        query_BD: float32, finite, no row all zero; scaled to length 1 here.
         k: 1 to C.
     """
     by_label = np.argsort(code_N, kind="stable")
@@ -93,6 +93,8 @@ class TritonPythonModel:
 
 
 def _unit_rows(query_BD: np.ndarray) -> np.ndarray:
-    value_BD = query_BD.astype(np.float64)
-    value_BD /= np.abs(value_BD).max(axis=1, keepdims=True)  # so that no square overflows or vanishes
-    return (value_BD / np.linalg.norm(value_BD, axis=1, keepdims=True)).astype(np.float32)
+    """The rows of length 1, to the last bit those of the workbench: a row that has length 1 already stays as it is."""
+    value_BD = query_BD.astype(np.float64)  # where no square of a float32 overflows or vanishes
+    length_B1 = np.linalg.norm(value_BD, axis=1, keepdims=True)
+    length_B1[np.abs(length_B1 - 1) <= 8 * np.finfo(np.float32).eps] = 1
+    return (value_BD / length_B1).astype(np.float32)
