@@ -196,6 +196,7 @@ def test_each_search_is_what_its_protocol_evaluates_to(head: ReidProtocol) -> No
         "step average precision": {"average_precision": "step"},
         "trapezoid average precision": {"average_precision": "trapezoid"},
         "ties expected": {"ties": "expected"},
+        "ties threshold": {"ties": "threshold"},
         "ties optimistic": {"ties": "optimistic"},
         "ties pessimistic": {"ties": "pessimistic"},
         "queries without a match left out": {"unmatched": "skip"},
@@ -208,7 +209,7 @@ def test_each_search_is_what_its_protocol_evaluates_to(head: ReidProtocol) -> No
     wanted = {"headline": head} | {name: protocol for name, protocol in changed.items() if protocol != head}
     for metric, found in rows.items():
         assert set(found) == set(wanted)
-        assert len(found) == 7
+        assert len(found) == 8
         for name, row in found.items():
             number = evaluate_reid(*data, wanted[name]).metrics[metric]
             assert (row["value"], row["low"], row["high"], row["n"]) == pytest.approx(
@@ -216,7 +217,7 @@ def test_each_search_is_what_its_protocol_evaluates_to(head: ReidProtocol) -> No
             )
             assert row["protocol"].startswith(wanted[name].describe())
             assert row["difference_points"] == pytest.approx(100 * (row["value"] - found["headline"]["value"]))
-    assert len({round(row["value"], 9) for row in rows["mAP"].values()}) == 7  # every convention moves this mAP
+    assert len({round(row["value"], 9) for row in rows["mAP"].values()}) == 8  # every convention moves this mAP
     precision = next(name for name in rows["mAP"] if "precision" in name)
     assert rows["rank-1"][precision]["difference_points"] == 0  # and this one no rank-1
 
@@ -228,13 +229,13 @@ def test_no_match_left_is_a_row_that_says_so() -> None:
     rows = _by_name(table, "mAP")
     assert list(rows) == ["headline", "no junk rule"]
     assert rows["headline"]["note"].startswith("no number: no query has a match left: ")
-    assert "; 5 further conventions fail alike" in rows["headline"]["note"]
+    assert "; 6 further conventions fail alike" in rows["headline"]["note"]
     assert rows["no junk rule"]["value"] > 0
     assert np.isnan(rows["no junk rule"]["difference_points"])
 
     without = reid_conventions(query, gallery, labels_q, labels_g, None, None, ReidProtocol(junk="none"))
     rows = _by_name(without, "rank-1")
-    assert len(rows) == 7
+    assert len(rows) == 8
     assert rows["same camera is junk"]["note"].startswith("no number: query_cameras has no camera for")
     assert rows["same camera is junk"]["n"] == 0
     assert rows["headline"]["note"] == ""

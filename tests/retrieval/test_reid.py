@@ -1,19 +1,23 @@
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from fractions import Fraction
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from sklearn.metrics import average_precision_score
 
 from workbench.retrieval import reid_ranking
+from workbench.retrieval.baseline import chance_reid
 from workbench.retrieval.reid import ReidProtocol, evaluate_distances, evaluate_reid
 from workbench.retrieval.reid_result import ReidResult
+from workbench.retrieval.reid_values import Ties, read_places
 from workbench.retrieval.stats import cluster_interval
 
 PLAIN = ReidProtocol(junk="none", far=())
@@ -21,7 +25,7 @@ CONVENTIONS = [
     ReidProtocol(junk=junk, average_precision=precision, ties=ties, unmatched=unmatched, ranks=(1, 2, 3, 5, 10))
     for junk in ("same_id_same_camera", "none")
     for precision in ("step", "trapezoid")
-    for ties in ("expected", "optimistic", "pessimistic")
+    for ties in ("expected", "threshold", "optimistic", "pessimistic")
     for unmatched in ("skip", "zero")
 ]
 
@@ -55,7 +59,7 @@ def fixture_b() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndar
 
 def orders(kept: list[tuple[float, bool]], ties: str) -> Iterator[list[bool]]:
     """The ranked lists (right or wrong) that a rule for ties allows, each equally likely."""
-    if ties == "expected":
+    if ties in ("expected", "threshold"):
         groups = [
             list(itertools.permutations([right for distance, right in kept if distance == value]))
             for value in sorted({distance for distance, _ in kept})
@@ -67,7 +71,12 @@ def orders(kept: list[tuple[float, bool]], ties: str) -> Iterator[list[bool]]:
 
 
 def plain_precision(kept: list[tuple[float, bool]], protocol: ReidProtocol) -> float:
-    if protocol.ties == "expected":  # thresholds: a tie is one step
+    if protocol.ties == "expected":
+        one_order = replace(protocol, ties="optimistic")  # nothing ties any more
+        lists = [list(enumerate(map(float, ranked))) for ranked in orders(kept, "expected")]
+        found = [plain_precision([(place, bool(right)) for place, right in ranked], one_order) for ranked in lists]
+        return sum(found) / len(found)
+    if protocol.ties == "threshold":  # a tie is one step
         steps = [
             (
                 sum(right for distance, right in kept if distance <= value),
@@ -158,7 +167,7 @@ def test_average_precision_is_scikit_learns_on_the_kept_rows(seed: int, num_leve
     query_cameras, gallery_cameras = rng.integers(0, 3, 5), rng.integers(0, 3, num_rows)
     query_labels[0], gallery_labels[0], query_cameras[0], gallery_cameras[0] = 1, 1, 0, 1
     result = evaluate_distances(
-        distance, query_labels, gallery_labels, query_cameras, gallery_cameras, ReidProtocol(far=())
+        distance, query_labels, gallery_labels, query_cameras, gallery_cameras, ReidProtocol(ties="threshold", far=())
     )
     for query in range(5):
         right = gallery_labels == query_labels[query]
@@ -231,7 +240,8 @@ def test_hits_at_places_0_3_and_7() -> None:
 @pytest.mark.parametrize(
     ("ties", "precision", "first", "penalty", "cmc"),
     [
-        ("expected", 0.5, 5 / 3, 1 / 6 + 2 / 9 + 1 / 4, [1 / 2, 5 / 6, 1, 1, 1]),
+        ("expected", (1 + 5 / 6 + 3 / 4 + 7 / 12 + 1 / 2 + 5 / 12) / 6, 5 / 3, 23 / 36, [1 / 2, 5 / 6, 1, 1, 1]),
+        ("threshold", 0.5, 5 / 3, 23 / 36, [1 / 2, 5 / 6, 1, 1, 1]),
         ("optimistic", 1.0, 1, 1.0, [1, 1, 1, 1, 1]),
         ("pessimistic", (1 / 3 + 2 / 4) / 2, 3, 0.5, [0, 0, 1, 1, 1]),
     ],
@@ -243,6 +253,94 @@ def test_all_distances_equal(ties: str, precision: float, first: float, penalty:
     assert row["first_hit"] == pytest.approx(first)
     assert row["inverse_negative_penalty"] == pytest.approx(penalty)
     assert result.cmc(5)["value"].tolist() == pytest.approx(cmc)
+
+
+@pytest.mark.parametrize(
+    ("ties", "step", "trapezoid"),
+    [
+        ("expected", 3 / 4, 5 / 8),  # right first: 1 and 1; second: 1/2, and the mean of 1/2 and 0
+        ("threshold", 1 / 2, 3 / 4),  # 1/2, and the mean of 1/2 and the 1 where the curve begins
+        ("optimistic", 1, 1),
+        ("pessimistic", 1 / 2, 1 / 4),
+    ],
+)
+def test_one_right_and_one_wrong_row_that_tie(ties: str, step: float, trapezoid: float) -> None:
+    for form, wanted in (("step", step), ("trapezoid", trapezoid)):
+        found = one_query([1], 2, [0.5, 0.5], ties=ties, average_precision=form)
+        assert found.metrics["mAP"].value == pytest.approx(wanted, abs=1e-12)
+
+
+@pytest.mark.parametrize("num_rows", [2, 64, 5000])
+def test_where_all_rows_tie_the_expectation_is_a_guessers(num_rows: int) -> None:
+    hits = list(range(0, num_rows, 7))
+    found = one_query(hits, num_rows, [0.5] * num_rows)
+    chance = chance_reid([len(hits)], num_rows)
+    for name in ("mAP", "rank-1", "rank-5", "rank-20"):
+        assert found.metrics[name].value == pytest.approx(chance[f"chance/{name}"].value, abs=1e-11)
+
+
+@pytest.mark.parametrize("form", ["step", "trapezoid"])
+@pytest.mark.parametrize("nearer", [0, 1, 3, 63, 64, 65, 10**4, 10**7])
+@pytest.mark.parametrize(("tied", "right"), [(2, 1), (2, 2), (7, 1), (300, 299)])
+def test_a_tie_far_down_the_list_loses_no_digit(form: Any, nearer: int, tied: int, right: int) -> None:
+    first = min(nearer, 3)  # so many positives stand at the very top, each of precision 1
+    places = read_places(
+        np.zeros(first + right, np.int64),
+        np.r_[np.arange(first, 0, -1), np.zeros(right)],
+        np.r_[np.arange(first), np.full(right, nearer)],
+        np.r_[np.ones(first, np.int64), np.full(right, tied)],
+        form,
+        "expected",
+    )
+    total = Fraction(first)
+    for place in range(nearer + 1, nearer + tied + 1):
+        hits = first + Fraction((place - nearer - 1) * (right - 1), tied - 1)
+        at, just_before = (hits + 1) / place, hits / (place - 1) if place > 1 else Fraction(1)
+        total += Fraction(right, tied) * (at if form == "step" else (at + just_before) / 2)
+    assert places.average_precision_B.tolist() == pytest.approx([float(total / (first + right))], rel=1e-13, abs=1e-15)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    num_levels=st.integers(1, 6),
+    num_rows=st.integers(1, 40),
+    form=st.sampled_from(["step", "trapezoid"]),
+)
+def test_the_expectation_lies_between_the_worst_and_the_best_order(
+    seed: int, num_levels: int, num_rows: int, form: Any
+) -> None:
+    rng = np.random.default_rng(seed)
+    distance, labels = rng.integers(0, num_levels, (4, num_rows)), rng.integers(0, 2, num_rows)
+    labels[0] = 1
+    found = {
+        ties: evaluate_distances(
+            distance, [1] * 4, labels, None, None, replace(PLAIN, ties=ties, average_precision=form)
+        ).per_query
+        for ties in get_args(Ties)
+    }
+    for column in ("average_precision", "inverse_negative_penalty"):
+        low, middle, high = (found[ties][column].to_numpy() for ties in ("pessimistic", "expected", "optimistic"))
+        assert (low <= middle + 1e-12).all()
+        assert (middle <= high + 1e-12).all()
+    order = rng.permutation(num_rows)
+    moved = evaluate_distances(
+        distance[:, order], [1] * 4, labels[order], None, None, replace(PLAIN, average_precision=form)
+    )
+    pd.testing.assert_frame_equal(moved.per_query, found["expected"], check_exact=True)
+
+
+def test_a_threshold_is_a_rule_of_average_precision_alone() -> None:
+    distance = np.random.default_rng(0).integers(0, 5, (20, 40))
+    labels = np.arange(40) % 5
+    found, wanted = (
+        evaluate_distances(distance, np.arange(20) % 5, labels, None, None, replace(PLAIN, ties=ties))
+        for ties in ("threshold", "expected")
+    )
+    columns = ["first_hit", "inverse_negative_penalty"]
+    pd.testing.assert_frame_equal(found.per_query[columns], wanted.per_query[columns])
+    pd.testing.assert_frame_equal(found.cmc(), wanted.cmc())
+    assert (found.per_query["average_precision"] != wanted.per_query["average_precision"]).all()
 
 
 def test_cmc_stays_at_its_last_value_beyond_the_gallery() -> None:
@@ -302,7 +400,7 @@ def crowd(seed: int, dtype: type = np.float64) -> tuple[Any, Any, Any, Any, Any,
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("ties", ["expected", "optimistic", "pessimistic"])
+@pytest.mark.parametrize("ties", ["expected", "threshold", "optimistic", "pessimistic"])
 def test_the_order_of_the_gallery_does_not_matter(ties: Any, dtype: type) -> None:
     query, gallery, query_labels, gallery_labels, query_cameras, gallery_cameras = crowd(3, dtype)
     protocol = ReidProtocol(ties=ties)
@@ -397,6 +495,23 @@ def test_junk_for_everybody_is_removed_and_distractors_stay() -> None:
         3,
     )
     assert result.ranked_list(0)["gallery"].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda labels: labels,
+        lambda labels: [torch.tensor(label) for label in labels],
+        lambda labels: torch.tensor(labels),
+        lambda labels: [str(label).encode() for label in labels],
+        lambda labels: [np.int32(label) for label in labels],
+        lambda labels: pd.array(labels, dtype="Int64"),
+    ],
+    ids=["int", "torch scalars", "tensor", "bytes", "numpy scalars", "pandas"],
+)
+def test_junk_is_junk_however_labels_are_held(read: Callable[[list[int]], Any]) -> None:
+    result = evaluate_distances(np.array([[0.1, 0.2]]), read([5]), read([-1, 5]), None, None, PLAIN)
+    assert (result.metrics["mAP"].value, result.num_junk_gallery) == (1.0, 1)
 
 
 def test_labels_beyond_float32_and_leading_zeros_stay_apart() -> None:
@@ -525,6 +640,7 @@ def test_ranked_list_of_a_query_with_nothing_but_junk() -> None:
     ("ties", "gallery", "place"),
     [
         ("expected", [0, 2, 1, 3], [1, 2, 2, 4]),
+        ("threshold", [0, 2, 1, 3], [1, 2, 2, 4]),
         ("optimistic", [0, 2, 1, 3], [1, 2, 3, 4]),
         ("pessimistic", [0, 1, 2, 3], [1, 2, 3, 4]),
     ],
@@ -616,7 +732,7 @@ def test_a_protocol_is_one_line() -> None:
         flip=True, neck="after", input_size=(256, 128), camera_embedding=True, distance="k-reciprocal, k1 20"
     )
     assert protocol.describe() == (
-        "same identity in the same camera is junk; step average precision; ties expected; queries without a match left out; "
+        "same identity in the same camera is junk; step average precision; ties expected (all orders); queries without a match left out; "
         "mean over queries; one picture a query; mean with the mirror image; feature after the neck; 256 x 128 px; "
         "camera embedding; k-reciprocal, k1 20"
     )

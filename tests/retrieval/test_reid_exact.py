@@ -26,7 +26,7 @@ CONVENTIONS = [
     )
     for junk in ("same_id_same_camera", "none")
     for precision in ("step", "trapezoid")
-    for ties in ("expected", "optimistic", "pessimistic")
+    for ties in ("expected", "threshold", "optimistic", "pessimistic")
     for unmatched in ("skip", "zero")
     for average in ("query", "identity")
 ]
@@ -34,7 +34,7 @@ CONVENTIONS = [
 
 def sklearn_precision(distance: np.ndarray, right: np.ndarray, protocol: ReidProtocol) -> float:
     near = -distance
-    if protocol.ties != "expected":  # every row a rank of its own, the right ones of a tie first or last
+    if protocol.ties != "threshold":  # every row a rank of its own, the right ones of a tie first or last
         order = np.lexsort((right if protocol.ties == "pessimistic" else ~right, distance))
         near = np.empty(len(distance))
         near[order] = -np.arange(len(distance), dtype=float)
@@ -44,6 +44,21 @@ def sklearn_precision(distance: np.ndarray, right: np.ndarray, protocol: ReidPro
     return float(
         auc(recall, precision)
     )  # the mean of the precision at a hit and just before, as the curve ends at (0, 1)
+
+
+def expected_precision(distance: np.ndarray, right: np.ndarray, protocol: ReidProtocol) -> Fraction:
+    """Over all places of each positive in its tie, and all numbers of other positives that may stand before it there."""
+    total = Fraction(0)
+    for value in np.unique(distance[right]):
+        nearer, tied = int((distance < value).sum()), int((distance == value).sum())
+        before, hits = int((right & (distance < value)).sum()), int((right & (distance == value)).sum())
+        for inside in range(tied):
+            for others in range(max(0, hits - tied + inside), min(inside, hits - 1) + 1):
+                share = Fraction(comb(inside, others) * comb(tied - 1 - inside, hits - 1 - others), comb(tied, hits))
+                place, found = nearer + inside, before + others  # rows and positives before this one
+                at, just_before = Fraction(found + 1, place + 1), Fraction(found, place) if place else Fraction(1)
+                total += share * (at if protocol.average_precision == "step" else (at + just_before) / 2)
+    return total / int(right.sum())
 
 
 def counted_places(distance: np.ndarray, right: np.ndarray, protocol: ReidProtocol) -> dict[str, Fraction]:
@@ -58,9 +73,9 @@ def counted_places(distance: np.ndarray, right: np.ndarray, protocol: ReidProtoc
     for rank in protocol.ranks:
         places = min(max(rank - nearer, 0), tied)
         missed = Fraction(comb(tied - places, hits), comb(tied, hits))
-        found[f"rank-{rank}"] = 1 - missed if protocol.ties == "expected" else Fraction(first[protocol.ties] <= rank)
+        found[f"rank-{rank}"] = Fraction(first[protocol.ties] <= rank) if protocol.ties in first else 1 - missed
     nearer, tied, hits = tie_of(distance[right].max())
-    if protocol.ties == "expected":
+    if protocol.ties not in first:
         ways = [(place, comb(place - 1, hits - 1)) for place in range(hits, tied + 1)]
     else:
         ways = [(hits if protocol.ties == "optimistic" else tied, comb(tied, hits))]
@@ -82,7 +97,8 @@ def independent(distance: np.ndarray, who: Any, protocol: ReidProtocol) -> dict[
         near, right = distance[query, kept], right[kept]
         if right.any():
             row = {name: float(value) for name, value in counted_places(near, right, protocol).items()}
-            row["mAP"] = sklearn_precision(near, right, protocol)
+            exact = protocol.ties == "expected"
+            row["mAP"] = float((expected_precision if exact else sklearn_precision)(near, right, protocol))
             by_label.setdefault(label, []).append(row)
         elif protocol.unmatched == "zero":
             by_label.setdefault(label, []).append(

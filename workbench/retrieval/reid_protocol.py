@@ -5,6 +5,13 @@ from typing import Literal, get_args, get_type_hints
 
 from workbench.retrieval.reid_values import AveragePrecision, Ties
 
+_TIES = {
+    "expected": "expected (all orders)",
+    "threshold": "threshold (one step in average precision, else all orders)",
+    "optimistic": "optimistic",
+    "pessimistic": "pessimistic",
+}
+
 
 @dataclass(frozen=True)
 class ReidProtocol:
@@ -17,8 +24,8 @@ class ReidProtocol:
         average_precision: "step": mean of the precision at each hit. "trapezoid": mean of the precisions at and just before
             each hit. Hits at places 1, 4 and 8 give 0.6250 and 0.5823.
         unmatched: queries that have no match left are left out and counted ("skip") or count as 0 ("zero").
-        ties: rows that are equally near are one step ("expected"), the right ones first ("optimistic") or last
-            ("pessimistic").
+        ties: of rows that are equally near: the mean over all their orders ("expected"), in average precision one step as
+            scikit-learn has it ("threshold"), the right ones first ("optimistic") or last ("pessimistic").
         average: mean over queries ("query"), or over individuals of the mean over their queries ("identity").
         ranks: of the cumulative match characteristic, from 1, ascending.
         far: false accept rates, above 0 and below 1.
@@ -89,7 +96,7 @@ class ReidProtocol:
         parts = [
             junk[self.junk],
             f"{self.average_precision} average precision",
-            f"ties {self.ties}",
+            f"ties {_TIES[self.ties]}",
             "queries without a match " + ("left out" if self.unmatched == "skip" else "count as 0"),
             "mean over " + ("queries" if self.average == "query" else "identities"),
             "queries pooled by identity and camera" if self.tracklets == "mean" else "one picture a query",

@@ -13,6 +13,7 @@ from workbench.retrieval.false_accepts import FalseAccepts
 from workbench.retrieval.reid_protocol import ReidProtocol
 from workbench.retrieval.reid_ranking import Search, count_nearer
 from workbench.retrieval.reid_values import (
+    AS_GROUPS,
     Places,
     Ties,
     cumulative_match,
@@ -63,7 +64,7 @@ class ReidResult:
     def values_by_query(self, name: str) -> np.ndarray:
         """Returns what "mAP", "mINP" or "rank-k" is the mean of, float64 [Q] in the order of `per_query`, for a paired comparison.
 
-        0 to 1; NaN where the query is left out. Under "expected" ties a query's rank-k is the share of all orders of tied rows.
+        0 to 1; NaN where the query is left out. Where ties are not ordered a query's rank-k is the share of all orders of tied rows.
 
         Raises:
             ValueError: another name.
@@ -104,7 +105,7 @@ class ReidResult:
 
         Columns: gallery (row in the arrays that were given), label, camera, similarity (or distance, where distances were given), mark
         ("right", "wrong", or "junk" as the metric took it away), place (from 1, as the metric counted; NaN for junk). Rows
-        that tie have the same place, the first of the tie, under "expected"; else the right ones stand first or last.
+        that tie have the same place, the first of the tie, where ties are not ordered; else the right ones stand first or last.
         Gallery rows labelled "-1" were never compared and are not in the list.
 
         Args:
@@ -133,7 +134,7 @@ class ReidResult:
         order = order[: shown_places[-1] + 1] if len(shown_places) else order
         value, counted = similarity_G[order], kept[order]
         place = np.cumsum(counted).astype(np.float64)
-        if self.protocol.ties == "expected":
+        if self.protocol.ties in AS_GROUPS:
             nearest_first = -np.sort(-value[counted])
             place = np.searchsorted(-nearest_first, -value, side="left") + 1.0
         place[~counted] = np.nan

@@ -9,10 +9,12 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
-from scipy.special import gammaln
+from scipy.special import digamma, gammaln
 
 AveragePrecision = Literal["step", "trapezoid"]
-Ties = Literal["expected", "optimistic", "pessimistic"]
+Ties = Literal["expected", "threshold", "optimistic", "pessimistic"]
+AS_GROUPS: tuple[Ties, ...] = ("expected", "threshold")
+"""Rules that do not order what ties. They differ in average precision; a place, CMC and mINP are the mean over all orders in both."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,9 @@ def read_places(
 ) -> Places:
     """Returns the places of the positives of each query, queries in ascending order.
 
-    Average precision under ties: "expected" takes a tie as one step of the threshold, as scikit-learn does, so that each of its positives
-    gets the precision after the whole tie (this is not the mean over all orders of the tied rows); "optimistic" puts the
-    positives of a tie first, "pessimistic" last.
+    Average precision under ties: "expected" is the mean over all orders of the tied rows; "threshold" takes a tie as one step of the
+    threshold, as scikit-learn does, so that each of its positives gets the precision after the whole tie; "optimistic" puts
+    the positives of a tie first, "pessimistic" last. Without a tie all four are one.
 
     Args:
         row_P: the query of each positive, ascending.
@@ -62,7 +64,8 @@ def read_places(
             before each hit (1 before the first row).
         ties: as above.
 
-    Source: Zheng et al. 2015 (Market-1501): its Matlab code takes the trapezoid.
+    Source: Zheng et al. 2015 (Market-1501): its Matlab code takes the trapezoid. "expected": McSherry and Najork 2008, "Computing
+    Information Retrieval Performance Measures Efficiently in the Presence of Tied Scores", section 2.
     """
     if len(row_P) == 0:
         none = np.empty(0, np.int64)
@@ -75,7 +78,7 @@ def read_places(
     first_of_tie = np.flatnonzero(opens)
     right_P = np.diff(np.r_[first_of_tie, len(row_P)])[tie_P]
     before_P = first_of_tie[tie_P] - np.repeat(start_B, size_B)
-    if ties == "expected":
+    if ties in AS_GROUPS:
         hits_P, places_P, hits_before_P, places_before_P = before_P + right_P, nearer_P + tied_P, before_P, nearer_P
     else:
         wrong_first_P = (tied_P - right_P) * (ties == "pessimistic")
@@ -87,6 +90,10 @@ def read_places(
         precision_P = (
             precision_P + np.where(places_before_P == 0, 1.0, hits_before_P / np.maximum(places_before_P, 1))
         ) / 2
+    if ties == "expected" and len(shared := np.flatnonzero(tied_P > 1)):
+        precision_P[shared] = _mean_precision(
+            before_P[shared], nearer_P[shared], tied_P[shared], right_P[shared], average_precision
+        )
     tie_P3 = np.stack([nearer_P, tied_P, right_P], axis=1)
     return Places(
         query_B=row_P[start_B],
@@ -97,13 +104,53 @@ def read_places(
     )
 
 
+def _mean_precision(
+    before_T: np.ndarray,
+    nearer_T: np.ndarray,
+    tied_T: np.ndarray,
+    right_T: np.ndarray,
+    average_precision: AveragePrecision,
+) -> np.ndarray:
+    """Returns the precision at a positive of a tie, the mean over all orders of the tied rows and over the positives in it.
+
+    A positive at the i-th of t places has (i - 1) (r - 1) / (t - 1) others of the tie's r before it on average, whatever i; with h
+    hits among the n rows before the tie the precision there is (h + 1 + (i - 1) (r - 1) / (t - 1)) / (n + i), and each of the t
+    places is as likely. The sum over i is a sum of 1 / (n + i). Just before the positive: one hit and one place less, and 1 where
+    there is no place.
+    """
+    others_T = (right_T - 1) / np.maximum(tied_T - 1, 1)
+    inverse_T = _sum_of_inverses(nearer_T, tied_T)
+    at_T = others_T + (before_T + 1 - (nearer_T + 1) * others_T) * inverse_T / tied_T
+    if average_precision == "step":
+        return at_T
+    inverse_T += 1 / np.maximum(nearer_T, 1) - 1 / (nearer_T + tied_T)
+    just_before_T = others_T + (before_T - nearer_T * others_T) * inverse_T / tied_T
+    return (at_T + np.where(nearer_T == 0, right_T / tied_T, just_before_T)) / 2
+
+
+def _sum_of_inverses(first_T: np.ndarray, num_T: np.ndarray) -> np.ndarray:
+    """Returns 1 / (first + 1) + ... + 1 / (first + num), to some 1e-14 of itself.
+
+    Source: the expansion of the harmonic numbers about n + 1/2 (DeTemple and Wang 1991): log(n + 1/2) plus Euler's constant plus `rest`.
+    """
+
+    def rest(middle_T: np.ndarray) -> np.ndarray:
+        squared_T = middle_T**2
+        return (1 / 24 - (7 / 960 - 31 / 8064 / squared_T) / squared_T) / squared_T
+
+    start_T, stop_T = first_T + 0.5, first_T + num_T + 0.5
+    # for few rows before the tie; for many a difference of two digammas would lose its digits
+    few_T = digamma(first_T + num_T + 1.0) - digamma(first_T + 1.0)
+    return np.where(first_T < 64, few_T, np.log1p(num_T / start_T) + rest(stop_T) - rest(start_T))
+
+
 def first_hit(first_B3: np.ndarray, ties: Ties) -> np.ndarray:
     """Returns the place of the nearest positive, float64, from 1.
 
-    "expected": the mean over all orders of the tied rows, num_nearer + (num_tied + 1) / (num_right + 1).
+    "expected" and "threshold": the mean over all orders of the tied rows, num_nearer + (num_tied + 1) / (num_right + 1).
     """
     nearer_B, tied_B, right_B = first_B3.T
-    if ties == "expected":
+    if ties in AS_GROUPS:
         return nearer_B + (tied_B + 1) / (right_B + 1)
     return nearer_B + 1.0 + (tied_B - right_B) * (ties == "pessimistic")
 
@@ -111,13 +158,13 @@ def first_hit(first_B3: np.ndarray, ties: Ties) -> np.ndarray:
 def cumulative_match(first_B3: np.ndarray, ranks: np.ndarray, ties: Ties) -> np.ndarray:
     """Returns match_RB, 0 to 1, for each rank and query: 1 if a positive is among the first `rank` kept rows.
 
-    "expected": the share of all orders of the tied rows in which it is (hypergeometric). It never falls as the rank grows; beyond the
-    last kept row it stays at 1.
+    "expected" and "threshold": the share of all orders of the tied rows in which it is (hypergeometric). It never falls as the
+    rank grows; beyond the last kept row it stays at 1.
 
     Source: cumulative match characteristic, Gray et al. 2007.
     """
     nearer_B, tied_B, right_B = first_B3.T
-    if ties != "expected":
+    if ties not in AS_GROUPS:
         return (first_hit(first_B3, ties) <= ranks[:, None]).astype(np.float64)
     places_RB = ranks[:, None] - nearer_B
     wrong_B = tied_B - right_B
@@ -135,13 +182,13 @@ def cumulative_match(first_B3: np.ndarray, ranks: np.ndarray, ties: Ties) -> np.
 def inverse_negative_penalty(num_positives_B: np.ndarray, last_B3: np.ndarray, ties: Ties) -> np.ndarray:
     """Returns the number of positives over the place of the farthest of them, above 0, at most 1.
 
-    "expected": the mean of this ratio over all orders of the tied rows; "optimistic" and "pessimistic" put the positives of
+    "expected" and "threshold": the mean of this ratio over all orders of the tied rows; "optimistic" and "pessimistic" put the positives of
     the tie first and last.
 
     Source: Ye et al. 2021, "Deep Learning for Person Re-identification: A Survey and Outlook", section 5.1 (mINP).
     """
     nearer_B, tied_B, right_B = last_B3.T
-    if ties != "expected":
+    if ties not in AS_GROUPS:
         return num_positives_B / (nearer_B + (right_B if ties == "optimistic" else tied_B))
     distinct, of_B = np.unique(last_B3, axis=0, return_inverse=True)
     return num_positives_B * np.array([_mean_inverse_of_last(*row) for row in distinct.tolist()])[of_B.ravel()]

@@ -79,7 +79,7 @@ def parse_vote(vote: str) -> tuple[str, int]:
 def expected_hit(ahead_B: np.ndarray, tied_B: np.ndarray, top: int) -> np.ndarray:
     """Returns the chance, 0 to 1, that the right class is among the first `top` classes when those that tie are shuffled.
 
-    Source: `ties: expected`, as grouping tied items does; without a tie 1 if fewer than `top` classes are ahead, else 0.
+    `ties: expected`, the mean over all orders; without a tie 1 if fewer than `top` classes are ahead, else 0.
     """
     return np.clip((top - ahead_B) / (tied_B + 1.0), 0.0, 1.0)
 
