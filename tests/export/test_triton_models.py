@@ -65,6 +65,10 @@ FILES: dict[str, bytes] = {
     "jpeg, progressive": encoded(scene(200, 100), "JPEG", progressive=True),
     "jpeg, damaged EXIF": encoded(scene(50, 40), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),
     **{f"jpeg, turned {number}": turned(number) for number in range(1, 9)},
+    **{
+        kind.lower(): encoded(scene(60, 44), kind)
+        for kind in ("WEBP", "AVIF", "TIFF", "JPEG2000", "BMP", "GIF", "PPM", "MPO")
+    },
     "png": encoded(scene(55, 81), "PNG"),
     "png, alpha": encoded(with_alpha(), "PNG"),
     "png, grey": encoded(scene(41, 40, 1), "PNG"),
@@ -145,8 +149,9 @@ def test_the_files_tell_mistakes_apart() -> None:
 
 BROKEN = {
     "empty": (b"", "empty file"),
-    "text": (b"no picture", "not an image: wanted JPEG or PNG, found a file that starts with b'no pictu'"),
-    "webp": (encoded(scene(20, 20), "WEBP"), "not an image: wanted JPEG or PNG"),
+    "text": (b"no picture", "not an image: wanted JPEG, PNG, .*, found a file that starts with b'no pictu'"),
+    "heic": (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC, which is not read"),
+    "floats": (encoded(Image.new("F", (9, 9), 0.5), "TIFF"), "floating-point samples"),
     "a start alone": (b"\xff\xd8\xff", "damaged"),
     "half a jpeg": (FILES["jpeg"][: len(FILES["jpeg"]) // 2], "truncated"),
     "half a png": (FILES["png"][: len(FILES["png"]) // 2], "truncated"),

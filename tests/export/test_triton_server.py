@@ -210,7 +210,7 @@ def statistics(served: Served, model: str) -> dict[str, Any]:
     [
         ([draw("JPEG", 0)[:400]], "truncated"),
         ([b"\xff\xd8\xff and then nothing"], "damaged|truncated"),
-        ([b"no picture"], "not an image: wanted JPEG or PNG"),
+        ([b"no picture"], "not an image: wanted JPEG, PNG, "),
         ([b""], "empty file"),
         ([draw("PNG", 0), draw("PNG", 1)[:200], draw("PNG", 2)], "picture 2 of 3: "),
         ([draw("PNG", 0)] * (MAX_BATCH + 1), f"batch-size must be <= {MAX_BATCH}"),

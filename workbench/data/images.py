@@ -1,58 +1,24 @@
 """Image files as upright sRGB pictures or boxes cut from them, and what happens to files that are none.
 
-Everything here may be called from many threads at once: no global of Pillow is read or changed, and decoding releases
-the interpreter lock. Each file format is opened by its own class instead of `PIL.Image.open`, whose pixel limit is a
-global of the process and speaks through warnings, which are not safe across threads.
+Everything here may be called from many threads at once (see `decoding`).
 """
 
 import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    Jpeg2KImagePlugin,
-    JpegImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image
 
 from workbench.data.boxes import Box, clip_box
-from workbench.data.srgb import UPRIGHT, as_srgb, orientation_of
+from workbench.data.decoding import UndecodableError, decode, read_header
 
 DECODE_VERSION = 2
 """Part of the key under which embeddings are kept: raise it when a file gives other pixels. 2: colour profiles are applied."""
 
 MAX_PIXELS = 100_000_000
 """More than any camera gives (a 100-megapixel sensor excepted); as RGB it takes 400 MB while it is decoded."""
-
-DRAFT_OVERSAMPLING = 2
-"""JPEG is decoded at 1/2, 1/4 or 1/8 only while the shorter side stays at least this many times the wanted one, so that
-the antialiased resize that follows, not the decoder's box of pixels, decides what the trunk sees. On the 348 px
-photographs of the Grocery Store Dataset, drafted to half size (174 px) and resized to 64 px, the mean difference from
-the full decode is 0.4 of 255 levels; drafted to a quarter (87 px) it is 1.3."""
-
-_FORMATS: dict[bytes, type[ImageFile.ImageFile]] = {
-    # A JPEG with several pictures (MPO) is read by the JPEG class, too: its first picture.
-    b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
-    b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
-    b"GIF8": GifImagePlugin.GifImageFile,
-    b"BM": BmpImagePlugin.BmpImageFile,
-    b"II*\0": TiffImagePlugin.TiffImageFile,
-    b"MM\0*": TiffImagePlugin.TiffImageFile,
-    b"\xff\x4f\xff\x51": Jpeg2KImagePlugin.Jpeg2KImageFile,
-    b"\0\0\0\x0cjP  \r\n\x87\n": Jpeg2KImagePlugin.Jpeg2KImageFile,
-    **{b"P%d" % kind: PpmImagePlugin.PpmImageFile for kind in range(1, 7)},
-}
 
 
 class ImageError(ValueError):
@@ -108,7 +74,7 @@ def decode_image(
         content: the whole file.
         name: what errors call it.
         target_px: the shorter side, px, that the caller will resize to. A much larger JPEG is then decoded at 1/2, 1/4
-            or 1/8 of its size, its shorter side never under `DRAFT_OVERSAMPLING` times `target_px`; other formats are
+            or 1/8 of its size, its shorter side never under `decoding.DRAFT_OVERSAMPLING` times `target_px`; other formats are
             decoded whole. The picture is never resized to `target_px` here.
         max_pixels: width times height above which the picture is refused, judged from the header before a pixel is
             decoded.
@@ -135,29 +101,10 @@ def decode_with_size(
     if box is not None:
         part, _ = cut_box(decode_image(content, name, max_pixels=max_pixels), box, name)
         return part, part.size
-    file_class = _file_class(content, name)
     try:
-        image = file_class(io.BytesIO(content), "")
-        size = image.size
-        if image.width * image.height > max_pixels:
-            raise ImageError(name, f"too many pixels: {image.width} x {image.height}, the limit is {max_pixels:,}")
-        is_jpeg = isinstance(image, JpegImagePlugin.JpegImageFile)
-        if is_jpeg and target_px is not None:
-            image.draft(None, (DRAFT_OVERSAMPLING * target_px, DRAFT_OVERSAMPLING * target_px))
-        image.load()
-        _check_white(image, name)
-        orientation = orientation_of(image)
-        picture = as_srgb(image)
-        if orientation in UPRIGHT:
-            picture = picture.transpose(UPRIGHT[orientation])
-        if not is_jpeg:
-            return picture, picture.size
-        return picture, (size[::-1] if orientation in (5, 6, 7, 8) else size)
-    except ImageError:
-        raise
-    except Exception as error:  # Pillow's readers raise some fifteen kinds on damaged files
-        damage = "truncated" if "truncat" in str(error).lower() else "damaged"
-        raise ImageError(name, f"{damage}: {type(error).__name__}: {error}") from error
+        return decode(content, target_px, max_pixels)
+    except UndecodableError as error:
+        raise ImageError(name, str(error)) from error
 
 
 def cut_box(picture: Image.Image, box: Box, name: str) -> tuple[Image.Image, str]:
@@ -237,22 +184,13 @@ def stored_size(path: Path) -> tuple[int, int, int]:
     """Width and height, px, of the picture as the file stores it, and EXIF's orientation, 1 to 8; no pixel is decoded.
 
     Raises:
-        ImageError: the file cannot be opened as a picture.
+        ImageError: the file cannot be read, or opened as a picture.
     """
     try:
         with path.open("rb") as file:
-            file_class = _file_class(file.read(16), str(path))
-            file.seek(0)
-            image = file_class(file, "")
-            orientation = orientation_of(image)
-            size = image.size
-    except ImageError:
-        raise
-    except Exception as error:  # see decode_with_size
-        raise ImageError(str(path), f"damaged: {type(error).__name__}: {error}") from error
-    if file_class is TiffImagePlugin.TiffImageFile and orientation in (5, 6, 7, 8):
-        size = size[::-1]  # Pillow gives a TIFF's size as it is shown
-    return *size, orientation
+            return read_header(file)
+    except (OSError, UndecodableError) as error:
+        raise ImageError(str(path), str(error)) from error
 
 
 def check_quarantine(quarantine: pd.DataFrame, num_images: int, limit: float = 0.01) -> None:
@@ -283,30 +221,3 @@ def check_quarantine(quarantine: pd.DataFrame, num_images: int, limit: float = 0
             ]
         )
     )
-
-
-def _file_class(content: bytes, name: str) -> type[ImageFile.ImageFile]:
-    if not content:
-        raise ImageError(name, "empty file (0 bytes)")
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return WebPImagePlugin.WebPImageFile
-    if content[4:8] == b"ftyp":
-        if content[8:12] in (b"avif", b"avis"):
-            return AvifImagePlugin.AvifImageFile
-        if content[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
-            raise ImageError(name, "HEIC, which is not read: convert it to JPEG")
-    for magic, file_class in _FORMATS.items():
-        if content.startswith(magic):
-            return file_class
-    wanted = "JPEG, PNG, GIF, BMP, WebP, TIFF, AVIF, JPEG 2000 or PNM"
-    raise ImageError(name, f"not an image: wanted {wanted}, found a file that starts with {content[:8]!r}")
-
-
-def _check_white(image: Image.Image, name: str) -> None:
-    """Returns nothing where the samples' kind says which value is white."""
-    if image.mode == "F":
-        raise ImageError(name, "floating-point samples, whose white is unknown: convert to 8 or 16 bit")
-    if image.mode.startswith("I"):
-        value_HW = np.asarray(image)
-        if value_HW.min() < 0 or value_HW.max() > 65535:
-            raise ImageError(name, "32-bit samples outside 0..65535, whose white is unknown: convert to 8 or 16 bit")

@@ -28,7 +28,7 @@ from workbench.runs.files import write_json, write_text
 Backend = Literal["onnxruntime", "tensorrt", "python"]
 REPOSITORY = "model_repository"
 MAX_MIB = 64  # of a picture's file; a request larger than 64 MiB Triton itself refuses by default
-SHIPPED = ("workbench/data/srgb.py", "workbench/models/preprocessing.py")
+SHIPPED = ("workbench/data/decoding.py", "workbench/data/srgb.py", "workbench/models/preprocessing.py")
 """Files of the workbench that the preprocessing inside the server imports, so that both do the same to a picture."""
 _SOURCES = Path(__file__).with_name("triton_models")
 _ROOT = Path(__file__).resolve().parents[2]
@@ -58,8 +58,8 @@ def triton_repository(
 ) -> Path:
     """The bundle `folder`, written whole or not at all: model_repository/, README.md, client.py, Dockerfile, card and sums.
 
-    The ensemble takes `image` (JPEG or PNG files, [B, 1]) and gives `embeddings`, float32 [B, D], rows of length 1. With a
-    gallery also `labels` and `similarities` [B, K] (the nearest distinct labels), `decision` [B, 1] (the first label where its
+    The ensemble takes `image` (files of any kind that `decode_image` reads, [B, 1]) and gives `embeddings`, float32 [B, D], rows of
+    length 1. With a gallery also `labels` and `similarities` [B, K] (the nearest distinct labels), `decision` [B, 1] (the first label where its
     similarity is above the threshold, else `unknown`), and `probability` [B, 1] where the gallery keeps a calibration: the
     answers of `retrieval.recognise`.
 
@@ -232,7 +232,7 @@ def _answer_tensors(settings: dict[str, Any]) -> list[Tensor]:
 def _write_preprocess(folder: Path, described: dict[str, Any], max_pixels: int) -> None:
     shutil.copyfile(_SOURCES / "preprocess.py", folder / "model.py")
     for name in SHIPPED:  # Triton has the model's folder on the path of its imports
-        (folder / name).parent.mkdir(parents=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_ROOT / name, folder / name)
     preprocessing = Preprocessing.from_dict(described["preprocessing"])
     settings = {

@@ -17,7 +17,7 @@ def ask(address: str, model: str, pictures: list[bytes], timeout_s: float = 60.0
     Args:
         address: of the server, such as http://127.0.0.1:8000.
         model: its name.
-        pictures: whole JPEG or PNG files, at most as many as the model's largest batch.
+        pictures: whole picture files (JPEG, PNG, WebP, ...), at most as many as the model's largest batch.
         timeout_s: for the whole request.
 
     Raises:

@@ -1,18 +1,17 @@
-"""JPEG or PNG files in, the embedder's input out: the preprocessing that the embedder was trained and measured with.
+"""Picture files in, the embedder's input out: the preprocessing that the embedder was trained and measured with.
 
 Axes: B pictures of a request. `preprocess.json` beside this file says sizes, means and limits. Runs inside Triton, with the
 workbench's own files of what it imports beside it (`SHIPPED` in triton.py).
 """
 
 import importlib
-import io
 import json
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin
+from PIL import Image
 
-from workbench.data.srgb import UPRIGHT, as_srgb, orientation_of
+from workbench.data.decoding import UndecodableError, decode
 from workbench.models.preprocessing import Preprocessing
 
 
@@ -24,39 +23,21 @@ def read_picture(content: bytes, decode_px: int, max_bytes: int, max_pixels: int
     """The picture in `content` as 8-bit sRGB, upright, its colour profile applied, transparent pixels on white.
 
     Args:
-        content: a JPEG or PNG file.
+        content: a picture's file of any kind that the workbench reads (see `decoding.decode`).
         decode_px: the shorter side, px, that is wanted; a much larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size, its
             shorter side never under twice this.
         max_bytes: of the file.
         max_pixels: width times height, judged from the header before a pixel is decoded.
 
     Raises:
-        PictureError: empty, beyond a limit, neither JPEG nor PNG, truncated or damaged.
+        PictureError: beyond a limit, or no picture (see `decoding.decode`).
     """
-    if not content:
-        raise PictureError("empty file (0 bytes)")
     if len(content) > max_bytes:
         raise PictureError(f"too large: {len(content):,} bytes, the limit is {max_bytes:,}")
     try:
-        if content.startswith(b"\xff\xd8\xff"):
-            image: ImageFile.ImageFile = JpegImagePlugin.JpegImageFile(io.BytesIO(content), "")
-        elif content.startswith(b"\x89PNG\r\n\x1a\n"):
-            image = PngImagePlugin.PngImageFile(io.BytesIO(content), "")
-        else:
-            raise PictureError(f"not an image: wanted JPEG or PNG, found a file that starts with {content[:8]!r}")
-        if image.width * image.height > max_pixels:
-            raise PictureError(f"too many pixels: {image.width} x {image.height}, the limit is {max_pixels:,}")
-        if isinstance(image, JpegImagePlugin.JpegImageFile):
-            image.draft(None, (2 * decode_px, 2 * decode_px))
-        image.load()
-        orientation = orientation_of(image)
-        picture = as_srgb(image)
-        return picture.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else picture
-    except PictureError:
-        raise
-    except Exception as error:  # Pillow's readers raise some fifteen kinds on damaged files
-        damage = "truncated" if "truncat" in str(error).lower() else "damaged"
-        raise PictureError(f"{damage}: {type(error).__name__}: {error}") from error
+        return decode(content, decode_px, max_pixels)[0]
+    except UndecodableError as error:
+        raise PictureError(str(error)) from error
 
 
 def normalise(images_BHWC: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
@@ -70,7 +51,7 @@ def make_input(contents: list[bytes], settings: dict) -> np.ndarray:
     """The embedder's input of some files: float32 [B, 3, H, W], or uint8 [B, H, W, 3] for the input `uint8`.
 
     Args:
-        contents: at least one JPEG or PNG file.
+        contents: at least one picture's file.
         settings: what `preprocess.json` says: `preprocessing`, `input` (float, or uint8 or raw where the file normalises
             inside), `decode_px`, `max_bytes`, `max_pixels`.
 
