@@ -59,9 +59,9 @@ def triton_repository(
     """The bundle `folder`, written whole or not at all: model_repository/, README.md, client.py, Dockerfile, card and sums.
 
     The ensemble takes `image` (files of any kind that `decode_image` reads, [B, 1]) and gives `embeddings`, float32 [B, D], rows of
-    length 1. With a gallery also `labels` and `similarities` [B, K] (the nearest distinct labels), `decision` [B, 1] (the first label where its
-    similarity is above the threshold, else `unknown`), and `probability` [B, 1] where the gallery keeps a calibration: the
-    answers of `retrieval.recognise`.
+    length 1. With a gallery also `labels` and `similarities` [B, K] (the nearest distinct labels), `decision` [B, 1] (the first
+    label where its similarity is above the threshold, else `unknown`), and `probability` [B, 1] where the gallery keeps a
+    calibration: the answers of `retrieval.recognise`.
 
     Args:
         exported_folder: as `export_onnx` wrote it, with embeddings of length 1.
