@@ -23,7 +23,7 @@ from workbench.data.catalog import open_catalog
 from workbench.models.embedder import build_embedder
 from workbench.retrieval.embed import embed_catalog
 from workbench.retrieval.gallery import Gallery
-from workbench.retrieval.recognise import describe_embedder
+from workbench.retrieval.recognise import made_by
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -86,7 +86,7 @@ def notebook(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = np.arange(NUM_REFERENCES) % len(part)
     noise_ND = 0.02 * np.random.default_rng(0).normal(size=(NUM_REFERENCES, embedder.embedding_dim))
     gallery = Gallery.build(part.embedding_ND[rows] + noise_ND, part.catalog.labels[rows], part.catalog.names()[rows])
-    gallery.about |= {"embedder": embedder.fingerprint(), "embedder_described": describe_embedder(embedder)}
+    gallery.about |= made_by(embedder)
     gallery.save(work / "gallery")
     changed = {
         "data": str(card), "data_root": str(work / "shop"), "gallery": str(work / "gallery"), "image_size": 64,

@@ -17,7 +17,7 @@ from workbench.retrieval.embed import embed_catalog
 from workbench.retrieval.explore import count_answers
 from workbench.retrieval.gallery import Gallery
 from workbench.retrieval.gallery_trial import GalleryTrial, thin_points
-from workbench.retrieval.recognise import recognise
+from workbench.retrieval.recognise import made_by, recognise
 
 COLOURS = {"007": (220, 30, 30), "7": (30, 30, 220), "a&b": (30, 200, 30)}
 
@@ -59,7 +59,7 @@ def trial(shop: Catalog, embedder: Embedder, tmp_path: Path) -> GalleryTrial:
     gallery = Gallery.build(references.embedding_ND, known.labels, known.names(), "built")
     wrong = queries.embedding_ND[queries.catalog.labels == "7"][:1]
     gallery.add("007", wrong, ["query/7/0.png"], "filed wrongly")
-    gallery.about |= {"embedder": embedder.fingerprint()}
+    gallery.about |= made_by(embedder)
     gallery.save(tmp_path / "gallery")
     return GalleryTrial(embedder, tmp_path / "gallery", queries, shop, queries_name="the shop's", device="cpu")
 

@@ -20,7 +20,7 @@ from workbench.retrieval.calibration import Calibration, fit_calibration
 from workbench.retrieval.gallery import Gallery
 from workbench.retrieval.gallery_measure import answers_once, describe_gallery, measure_gallery
 from workbench.retrieval.leave_out import LeftOut
-from workbench.retrieval.recognise import check_fit, choose_acceptance, recognise
+from workbench.retrieval.recognise import check_fit, choose_acceptance, made_by, recognise
 
 HOSTILE = ["00012345678905", "12345678905", '=1+1,"x"', "<img src=x onerror=alert(1)>", "a\r\nb\u2028c", " NA ", "nan"]
 
@@ -60,7 +60,7 @@ def gallery(embedder: Embedder, pictures: list[Path]) -> Gallery:
     embedding_ND = embed_plainly(embedder, [load_image(path) for path in pictures[:8]])
     gallery = Gallery.build(embedding_ND, [*HOSTILE, HOSTILE[0]])
     fitted = fit_calibration([0.9, 0.95, 0.97, 0.99, 0.999, 1.0], [0, 0, 1, 0, 1, 1])
-    gallery.about |= {"embedder": embedder.fingerprint(), "calibration": fitted.to_dict()}
+    gallery.about |= made_by(embedder) | {"calibration": fitted.to_dict()}
     return gallery
 
 
@@ -201,6 +201,10 @@ def test_the_embedder_must_be_the_gallerys(embedder: Embedder, gallery: Gallery)
         check_fit(other, gallery, "mine", "shop")
     assert other.fingerprint()[:12] in str(refused.value)
     assert embedder.fingerprint()[:12] in str(refused.value)
+    older = Gallery.build(np.eye(96), [str(row) for row in range(96)])
+    older.about |= {"embedder": embedder.fingerprint()}
+    (note,) = check_fit(embedder, older, "mine", "shop")
+    assert "without their colour profiles" in note
     silent = Gallery.build(np.eye(96), [str(row) for row in range(96)])
     (note,) = check_fit(embedder, silent, "mine", "shop")
     assert "does not say which embedder made it; its width, 96, is this embedder's" in note

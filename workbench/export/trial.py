@@ -18,7 +18,7 @@ from workbench.retrieval.embedding_folder import EmbeddingSet
 from workbench.retrieval.gallery import Gallery
 from workbench.retrieval.gallery_measure import measure_gallery
 from workbench.retrieval.identification import camera_names, plan_identification
-from workbench.retrieval.recognise import describe_embedder
+from workbench.retrieval.recognise import made_by
 from workbench.retrieval.recognition import plan_recognition
 
 LIMITS: dict[str, Limits] = {"fp32": FP32, "fp16": FP16, "int8": INT8}
@@ -164,6 +164,6 @@ def build_gallery(tried: Tried, exported: ExportedEmbedder, source: str) -> Gall
         references.catalog.names().tolist(),
         f"built from {source}",
     )
-    gallery.about |= {"embedder": exported.fingerprint(), "embedder_described": describe_embedder(exported)}
+    gallery.about |= made_by(exported)
     measure_gallery(gallery, tried.queries, f"queries of {source}")
     return gallery

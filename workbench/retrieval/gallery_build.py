@@ -18,7 +18,7 @@ from workbench.retrieval.embed import EmbeddingSet, embed_catalog
 from workbench.retrieval.embed_inputs import embed_all
 from workbench.retrieval.gallery import Gallery
 from workbench.retrieval.gallery_measure import BY_REFERENCES, measure_gallery
-from workbench.retrieval.recognise import check_fit, describe_embedder
+from workbench.retrieval.recognise import check_fit, made_by
 
 Progress = Callable[[int, int, float], None]
 _BY_ITSELF = "let the references be their own queries, each without its own image (leave --queries out)"
@@ -77,10 +77,8 @@ def build_gallery(
     ]
     rows = embedded[0].catalog
     gallery = Gallery.build(embedded[0].embedding_ND, rows.labels, _names(rows), comment or f"built from {data}")
-    gallery.about |= {
-        "embedder": embedder.fingerprint(),
-        "embedder_described": describe_embedder(embedder),
-        "protocol": {"data": data, "split": split, "domain": domain, "catalog": references.fingerprint},
+    gallery.about |= made_by(embedder) | {
+        "protocol": {"data": data, "split": split, "domain": domain, "catalog": references.fingerprint}
     }
     measure_gallery(gallery, embedded[1] if queries else None, f"{queries} of {data}")
     out.mkdir(parents=True, exist_ok=True)

@@ -6,11 +6,13 @@ Axes: N inputs, K labels an input, B inputs of a batch, D the embedding's width.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from workbench.data.boxes import Box
+from workbench.data.images import DECODE_VERSION
 from workbench.data.inputs import Input
 from workbench.models.embedder import Embedder
 from workbench.retrieval.calibration import Calibration
@@ -34,11 +36,12 @@ class Acceptance:
 def check_fit(embedder: Embedder, gallery: Gallery, embedder_name: str, gallery_name: str) -> list[str]:
     """Returns notes, one line each, where the embedder made the gallery, or nothing says that it did not.
 
-    A gallery that does not say who made it is searched if the width is the embedder's, and a note says so.
+    A gallery that does not say who made it is searched if the width is the embedder's, and a note says so; so it does where
+    pictures were decoded otherwise when the gallery was made.
 
     Args:
         embedder: asked for its fingerprint.
-        gallery: `about["embedder"]` is the fingerprint of the embedder that made it.
+        gallery: see `made_by`.
         embedder_name: what errors call the embedder.
         gallery_name: what errors call the gallery.
 
@@ -47,12 +50,12 @@ def check_fit(embedder: Embedder, gallery: Gallery, embedder_name: str, gallery_
     """
     if not len(gallery):
         raise ValueError(f"The gallery {gallery_name} is empty; add references to it first.")
-    made_by, fingerprint = gallery.about.get("embedder"), embedder.fingerprint()
-    if made_by and made_by != fingerprint:
+    maker, fingerprint = gallery.about.get("embedder"), embedder.fingerprint()
+    if maker and maker != fingerprint:
         raise ValueError(
             f"The embedder {embedder_name} ({describe_embedder(embedder)}, fingerprint {fingerprint[:12]}) did not make the "
             f"gallery {gallery_name} ({gallery.about.get('embedder_described') or 'no description'}, fingerprint "
-            f"{str(made_by)[:12]}): similarities between the two mean nothing. Give the embedder that made the gallery, or build "
+            f"{str(maker)[:12]}): similarities between the two mean nothing. Give the embedder that made the gallery, or build "
             "the gallery again."
         )
     if gallery.dim != embedder.embedding_dim:
@@ -60,12 +63,26 @@ def check_fit(embedder: Embedder, gallery: Gallery, embedder_name: str, gallery_
             f"The gallery {gallery_name} has embeddings of width {gallery.dim}, the embedder {embedder_name} gives "
             f"{embedder.embedding_dim}: give the embedder that made the gallery."
         )
-    if made_by:
+    if maker and gallery.about.get("decode_version") == DECODE_VERSION:
         return []
+    if maker:
+        return [
+            f"the gallery {gallery_name} was made by a workbench that decoded some pictures otherwise: without their colour "
+            "profiles, such as Display P3 of phones. Where there are such pictures build the gallery again."
+        ]
     return [
         f"the gallery {gallery_name} does not say which embedder made it; its width, {gallery.dim}, is this embedder's. If "
         "another one made it, the answers mean nothing."
     ]
+
+
+def made_by(embedder: Embedder) -> dict[str, Any]:
+    """Returns what a gallery's `about` keeps of the embedder that made it, and of how pictures were decoded."""
+    return {
+        "embedder": embedder.fingerprint(),
+        "embedder_described": describe_embedder(embedder),
+        "decode_version": DECODE_VERSION,
+    }
 
 
 def describe_embedder(embedder: Embedder) -> str:
