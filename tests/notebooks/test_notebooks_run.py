@@ -400,11 +400,11 @@ layout: as the test draws it
 """
 
 
-def _draw_labels(folder: Path, place: Callable[[int, int], str], images_per_label: int) -> None:
+def _draw_labels(folder: Path, place: Callable[[int, int], str], images_per_label: int, seed: int) -> None:
     """Ten labels of coarse patterns; each one's pictures differ by noise. The first picture of all is cut off."""
     for label in range(10):
-        rng = np.random.default_rng(label)
-        pattern = rng.integers(0, 256, (6, 4, 3))
+        pattern = np.random.default_rng(label).integers(0, 256, (6, 4, 3))
+        rng = np.random.default_rng([label, seed])
         for number in range(images_per_label):
             pixels = np.clip(pattern + rng.normal(0, 25, pattern.shape), 0, 255).astype(np.uint8)
             path = folder / place(label, number)
@@ -433,7 +433,7 @@ def test_one_picture_that_cannot_be_read_ends_no_notebook(
     root, is_reid = tmp_path / "set", notebook[:2] == "04"
     splits = {"train": 12, "query": 12, "gallery": 12} if is_reid else {"train": 12, "query": 12, "reference": 12}
     folders = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
-    for split, images_per_label in splits.items():
+    for seed, (split, images_per_label) in enumerate(splits.items()):
 
         def place(label: int, number: int, split: str = split) -> str:
             if is_reid:
@@ -441,7 +441,7 @@ def test_one_picture_that_cannot_be_read_ends_no_notebook(
                 return f"{folders[split]}/{label + 1:04d}_c{camera}s1_{number:06d}_{split == 'gallery':02d}.jpg"
             return f"{split}/class {label}/{number:02d}.jpg"
 
-        _draw_labels(root, place, images_per_label)
+        _draw_labels(root, place, images_per_label, seed)
     counts = "{" + ", ".join(f"{split}: {{images: null, labels: null}}" for split in splits) + "}"
     reader = "market1501"
     protocol = "{query_split: query, gallery_split: gallery, junk: same_id_same_camera}"
