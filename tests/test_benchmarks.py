@@ -10,7 +10,16 @@ import pytest
 from small_sets import draw_catalog
 
 from workbench.benchmarks import bootstrap, catalog, few_shot, networks, reid, reranking, results
-from workbench.benchmarks.coverage import World, draw_trials, simulate_coverage, worlds
+from workbench.benchmarks.coverage import (
+    PairWorld,
+    World,
+    draw_pairs,
+    draw_trials,
+    simulate_coverage,
+    simulate_differences,
+    worlds,
+)
+from workbench.benchmarks.coverage_table import ThresholdWorld, simulate_thresholds
 from workbench.benchmarks.growth import _predict, grow
 from workbench.benchmarks.machine import describe_machine
 from workbench.benchmarks.measure import (
@@ -199,14 +208,43 @@ def test_embedding_and_training_do_the_work_of_the_bare_loops(tmp_path: Path) ->
 
 
 def test_intervals_hold_the_truth_in_the_simulation() -> None:
-    chosen = list(worlds((20, 81), (0.6, 0.9), ("equal", "lognormal"), (10,), ("micro",)))
-    table = simulate_coverage(chosen, num_trials=500, seed=1)
-    assert table["covered"].between(0.92, 0.98).all()  # one standard error is 0.01
-    assert table["covered"].mean() == pytest.approx(0.95, abs=0.015)
+    chosen = [*worlds((20, 81), (0.6, 0.9), ("equal", "lognormal"), (10,), ("micro",))]
+    chosen += worlds((20, 315), (0.97,), ("long tail",), (1,))  # 89 to 92 % before
+    table = simulate_coverage(chosen, num_trials=500, seed=1, num_replicates=300)
+    error = np.sqrt(0.93 * 0.07 / 500)
+    assert (table["covered"] > 0.93 - 3 * error).all()
+    assert table["covered"][4:8].mean() == pytest.approx(0.95, abs=0.02)  # 81 labels; of 20 it is more
     assert (1 - table["below"] - table["above"]).to_numpy() == pytest.approx(table["covered"].to_numpy())
     assert (table["low"] < table["covered"]).all()
-    wide, narrow = (table.loc[table["num_classes"] == count, "width"].mean() for count in (20, 81))
+    wide, narrow = (table[:8].loc[table["num_classes"][:8] == count, "width"].mean() for count in (20, 81))
     assert wide / narrow == pytest.approx(2, abs=0.35)
+
+
+def test_intervals_of_differences_hold_the_truth_near_no_difference() -> None:
+    near = [(20, 20, 0.02, 0.0), (80, 8, 0.0, 0.02), (80, 8, 0.002, 0.002), (200, 20, 0.005, 0.0), (200, 1, 0.01, 0.01)]
+    chosen = [PairWorld(*one, icc) for one in near for icc in ((0.0, 0.1, 0.3) if one[1] > 1 else (0.0,))]
+    chosen.append(PairWorld(80, 20, 0.2, 0.1, 0.1))
+    table = simulate_differences(chosen, num_trials=600, seed=1, num_replicates=200)
+    error = np.sqrt(0.93 * 0.07 / 600)
+    assert (table["covered"] > 0.93 - 3 * error).all()  # 85 to 91 % in five of them before
+    assert table["covered"].iloc[-1] == pytest.approx(0.95, abs=3 * np.sqrt(0.95 * 0.05 / 600))
+    by_icc = table[:3]["marked"].to_numpy()
+    assert by_icc[0] < 0.02 < by_icc[2]
+
+
+def test_pairs_of_models_are_as_described() -> None:
+    gain_TC, loss_TC, count_C = draw_pairs(PairWorld(50, 8, 0.1, 0.3, 0.2), 400, np.random.default_rng(0))
+    assert count_C.tolist() == [8] * 50
+    assert gain_TC.mean() / 8 == pytest.approx(0.1, abs=0.005)
+    assert loss_TC.mean() / 8 == pytest.approx(0.3, abs=0.01)
+    assert ((gain_TC + loss_TC) <= 8).all()
+    assert loss_TC.var() / 8 == pytest.approx(0.21 * (1 + 7 * 0.2), rel=0.05)  # the design effect
+
+
+def test_thresholds_of_few_unknown_labels_are_marked() -> None:
+    table = simulate_thresholds([ThresholdWorld(20, 5)], 20).set_index("measure")
+    assert table["marked"].to_dict() == {"AUROC": 0, "FPR@TPR=95%": 1, "DIR@FAR=5%": 1}
+    assert (table["covered"] > 0.6).all()
 
 
 def test_the_worlds_are_as_described() -> None:

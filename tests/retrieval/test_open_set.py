@@ -296,7 +296,7 @@ def test_separated_products_are_told_apart_and_the_interval_has_a_width() -> Non
     auroc = result.metrics["open_set/AUROC/all"]
     assert result.metrics["chance/open_set/AUROC/all"].value == 0.5
     assert (auroc.value, auroc.high, auroc.n) == (1.0, 1.0, 80)
-    assert 0.6 < auroc.low < 0.9
+    assert 0.85 < auroc.low < 0.95  # 80 queries of 16 labels, all right
     assert result.metrics["open_set/FPR@TPR=95%/all"].value == 0
     assert result.metrics["open_set/DIR@FAR=1%/all"].value == 1
     assert list(result.metrics) == list(dict.fromkeys(result.metrics))

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t as student
 
-from workbench.retrieval.paired_runs import compare_pairs, holm, pair_metrics, paired_p_value
+from workbench.retrieval.paired_runs import compare_pairs, holm, pair_metrics
 from workbench.retrieval.seed_groups import group_metrics, group_seeds, seed_interval
-from workbench.retrieval.stats import cluster_interval, mcnemar, paired_difference
+from workbench.retrieval.stats import cluster_interval, mcnemar, paired_difference, paired_p_value
 from workbench.runs.hits import Hits
 
 
@@ -70,10 +70,11 @@ def test_p_values_at_the_edges() -> None:
     labels = list("aabbcc")
     one, none = np.ones(6), np.zeros(6)
     assert paired_p_value(one, one, labels) == 1
-    assert paired_p_value(one, none, ["a"] * 6) == 1
-    # All 3 classes differ by 0.5: t = sqrt(3 * 0.5 / 0.5) = 1.732 of 2 degrees of freedom.
+    assert paired_p_value(one, none, ["a"] * 6) == pytest.approx(0.5)  # one class is one trial: t = 1 of 1 degree
+    # Six classes of one query, three of which differ: t = 0.5 / sqrt(unit * 0.5). Their own unit, (1/24 + bootstrap) / (1/4) =
+    # 1/5, is above the prior, 1/6; t = 0.5 / sqrt(0.1) of 5 degrees of freedom.
     half = np.array([1, 0, 1, 0, 1, 0.0])
-    assert paired_p_value(half, none, labels) == pytest.approx(2 * student.sf(np.sqrt(3), 2))
+    assert paired_p_value(half, none, list("abcdef")) == pytest.approx(2 * student.sf(0.5 / np.sqrt(0.1), 5), rel=0.05)
 
 
 def test_a_pair_is_compared_on_the_queries_that_both_have_in_whatever_order() -> None:
@@ -86,7 +87,8 @@ def test_a_pair_is_compared_on_the_queries_that_both_have_in_whatever_order() ->
     expected = paired_difference([1, 0, 1, 1], [1, 0, 1, 0], list("abbc"))  # type: ignore[arg-type]
     assert (row["low"], row["high"]) == (expected.low, expected.high)
     assert row["p_mcnemar"] == 1
-    assert row["note"] == "2 queries are not in both"
+    assert row["note"] == f"2 queries are not in both; interval not to be relied on: {expected.doubt}"
+    assert row["doubt"] == expected.doubt != ""
     assert row["protocol"] == "first less second, paired by query; how"
 
 
@@ -149,7 +151,8 @@ def test_seeds_of_a_variant_are_put_together() -> None:
     runs = pd.DataFrame(
         [("A", 0, 0.5, 0.1, 0.9), ("A", 1, 1.0, 0.6, 1.0), ("B", 0, 0.25, 0.2, 0.3), ("C", 0, 0.4, 0, 1), ("C", 1, 0.6, 0, 1)],
         columns=["variant", "seed", "value", "low", "high"],
-    ).assign(n=4, protocol="p")  # fmt: skip
+    ).assign(n=4, protocol="p", doubt="")  # fmt: skip
+    runs.loc[2, "doubt"] = "few"
     queries = ["a1", "a2", "b1", "b2"]
     hits: dict[str, dict[int | None, Hits]]
     hits = {"A": {0: _hits([1, 0, 1, 0], queries), 1: _hits([1, 1, 1, 1], queries[::-1])}}
@@ -170,3 +173,4 @@ def test_seeds_of_a_variant_are_put_together() -> None:
     metrics = group_metrics(table.reset_index(), "m")
     assert list(metrics) == ["m/A", "m/B"]
     assert metrics["m/A"].protocol == "mean of 2 seeds; p"
+    assert (metrics["m/A"].doubt, metrics["m/B"].doubt) == (whole.doubt, "few")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbench.benchmarks.measure import Answer, Contender
-from workbench.retrieval.intervals import share_interval
+from workbench.retrieval.intervals import moderate, num_clusters, share_interval
 from workbench.retrieval.stats import cluster_interval
 
 
@@ -73,5 +73,7 @@ def loop_over_replicates(correct_Q: np.ndarray, class_Q: np.ndarray, size: Boots
     value = np.array([correct_Q.mean()], dtype=np.float64)
     variance = np.array([np.var(means) * size.num_classes / (size.num_classes - 1)])
     degrees = np.array([size.num_classes - 1.0])
-    low, high = share_interval(value, variance, len(correct_Q), size.num_classes, degrees)
+    weight_C = np.bincount(class_Q) / len(class_Q)
+    unit, degrees, _ = moderate(variance, value * (1 - value), len(correct_Q), num_clusters(weight_C), degrees)
+    low, high = share_interval(value, unit, degrees)
     return {"value": float(value[0]), "low": float(low[0]), "high": float(high[0])}

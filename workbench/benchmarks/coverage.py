@@ -12,7 +12,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from workbench.retrieval.intervals import Average, interval_of_class_means
+from workbench.retrieval.intervals import (
+    Average,
+    class_weights,
+    difference_interval,
+    interval_of_class_means,
+    moderate_differences,
+)
 
 ClassSizes = Literal["equal", "lognormal", "long tail"]
 _CELLS = 20_000_000
@@ -41,6 +47,38 @@ class World:
     draw_spread: float = 0.1
 
 
+@dataclass(frozen=True)
+class PairWorld:
+    """What two models are like that answer the same queries.
+
+    Attributes:
+        num_classes: drawn anew in every trial: the shares of each are Dirichlet distributed.
+        queries: of a class; of classes of another size, see `World.class_sizes`.
+        gains, losses: the share of queries that only the first, or only the second model has right; the truth is their difference.
+        icc: how alike the queries of a class are, 0 for independent ones.
+        class_sizes: as in `World`.
+        average: the number that the interval is for.
+    """
+
+    num_classes: int = 80
+    queries: int = 8
+    gains: float = 0.01
+    losses: float = 0.01
+    icc: float = 0.1
+    class_sizes: ClassSizes = "equal"
+    average: Average = "micro"
+
+
+def pair_worlds() -> Iterator[PairWorld]:
+    """Yields combinations, most of them near no difference: few queries that differ, in both directions, alike within classes."""
+    shares = ((0.002, 0.002), (0.0, 0.005), (0.01, 0.01), (0.02, 0.0), (0.01, 0.05), (0.2, 0.1))
+    for classes, queries, (gains, losses), icc in product((20, 80, 200), (1, 8, 20), shares, (0.0, 0.1, 0.3)):
+        if queries > 1 or icc == 0:
+            yield PairWorld(classes, queries, gains, losses, icc)
+    for classes, (gains, losses), average in product((20, 81, 315), shares[2:], ("micro", "macro")):
+        yield PairWorld(classes, 0, gains, losses, 0.1, "long tail", "micro" if average == "micro" else "macro")
+
+
 def worlds(
     num_classes: Iterable[int] = (20, 81, 315),
     accuracies: Iterable[float] = (0.6, 0.9, 0.97),
@@ -67,26 +105,53 @@ def simulate_coverage(
 
     Returns:
         The columns of `World`; covered (share of trials, 0 to 1) with its own exact 95 % interval low and high; below and above (share of
-        intervals that lie wholly under and over the truth); width (mean, of a share); n (trials).
+        intervals that lie wholly under and over the truth); width (mean, of a share); marked (share of intervals with a
+        doubt); n (trials).
     """
     rows = []
     for one in world:
         mean_TDC, count_C = draw_trials(one, num_trials, np.random.default_rng(seed))
-        _, low_T, high_T = interval_of_class_means(mean_TDC, count_C, one.average, num_replicates=num_replicates)
-        below, above = int((high_T < one.accuracy).sum()), int((low_T > one.accuracy).sum())
-        held = num_trials - below - above
-        exact = binomtest(held, num_trials).proportion_ci(method="exact")
-        measured = {
-            "covered": held / num_trials,
-            "low": exact.low,
-            "high": exact.high,
-            "below": below / num_trials,
-            "above": above / num_trials,
-            "width": float((high_T - low_T).mean()),
-            "n": num_trials,
-        }
-        rows.append(asdict(one) | measured)
+        _, low_T, high_T, doubt_T = interval_of_class_means(
+            mean_TDC, count_C, one.average, num_replicates=num_replicates
+        )
+        rows.append(asdict(one) | judge(low_T, high_T, doubt_T, one.accuracy))
     return pd.DataFrame(rows)
+
+
+def simulate_differences(
+    world: Iterable[PairWorld], num_trials: int = 1000, seed: int = 0, num_replicates: int = 1000
+) -> pd.DataFrame:
+    """Returns how often the interval of a paired difference held the truth; columns of `PairWorld`, then as `simulate_coverage`."""
+    rows = []
+    for one in world:
+        gain_TC, loss_TC, count_C = draw_pairs(one, num_trials, np.random.default_rng(seed))
+        weight_C = class_weights(count_C, one.average) / count_C
+        square_T = (gain_TC + loss_TC) @ weight_C
+        mean_TC = (gain_TC - loss_TC) / count_C
+        value_T, unit_T, df_T, doubt_T = moderate_differences(
+            mean_TC[:, None], square_T, count_C, one.average, num_replicates
+        )
+        low_T, high_T = difference_interval(value_T, square_T, square_T, unit_T, df_T)
+        rows.append(asdict(one) | judge(low_T, high_T, doubt_T, one.gains - one.losses))
+    return pd.DataFrame(rows)
+
+
+def judge(low_T: np.ndarray, high_T: np.ndarray, doubt_T: np.ndarray, truth: float) -> dict[str, float]:
+    """Returns covered, low, high, below, above, width, marked and n, as `simulate_coverage` has them, for trials of one truth."""
+    num_trials = len(low_T)
+    below, above = int((high_T < truth - 1e-12).sum()), int((low_T > truth + 1e-12).sum())
+    held = num_trials - below - above
+    exact = binomtest(held, num_trials).proportion_ci(method="exact")
+    return {
+        "covered": held / num_trials,
+        "low": exact.low,
+        "high": exact.high,
+        "below": below / num_trials,
+        "above": above / num_trials,
+        "width": float((high_T - low_T).mean()),
+        "marked": float((doubt_T != "").mean()),
+        "n": num_trials,
+    }
 
 
 def draw_trials(world: World, num_trials: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -113,7 +178,22 @@ def draw_trials(world: World, num_trials: int, rng: np.random.Generator) -> tupl
     return mean_TDC, count_C
 
 
-def _class_sizes(world: World, rng: np.random.Generator) -> np.ndarray:
+def draw_pairs(
+    world: PairWorld, num_trials: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns (gain_TC, loss_TC, count_C): the number of queries of each class that only one of the models has right, and of all."""
+    count_C = np.full(world.num_classes, world.queries) if world.class_sizes == "equal" else _class_sizes(world, rng)
+    share_3TC = np.array([world.gains, world.losses, 1 - world.gains - world.losses])[:, None, None]
+    share_3TC = np.broadcast_to(share_3TC, (3, num_trials, world.num_classes))
+    if world.icc > 0:
+        part_3TC = rng.standard_gamma(np.maximum(share_3TC * (1 / world.icc - 1), 1e-12))
+        share_3TC = part_3TC / np.maximum(part_3TC.sum(axis=0), 1e-300)
+    gain_TC = rng.binomial(count_C, share_3TC[0])
+    left_TC = np.divide(share_3TC[1], 1 - share_3TC[0], out=np.zeros_like(share_3TC[1]), where=share_3TC[0] < 1)
+    return gain_TC, rng.binomial(count_C - gain_TC, np.minimum(left_TC, 1.0)), count_C
+
+
+def _class_sizes(world: World | PairWorld, rng: np.random.Generator) -> np.ndarray:
     if world.class_sizes == "equal":
         return np.full(world.num_classes, 20)
     if world.class_sizes == "lognormal":

@@ -58,25 +58,3 @@ def compare_average_precision(sides: list[tuple[np.ndarray, np.ndarray]], kept: 
             value_Q[counted_Q], first_Q[counted_Q], kept.label_Q[counted_Q], protocol=metrics["torch/mAP"].protocol
         )
     return metrics
-
-
-def low_of_losses(right_before_Q: np.ndarray, right_after_Q: np.ndarray, label_Q: np.ndarray) -> float:
-    """Returns the lower end of the paired interval of accuracy@1, -1 to 1, that an export is judged by.
-
-    Where no label changes on the whole there is no spread between labels, and `paired_difference` falls back to the bound for 0 of
-    C labels: 18 points for 20 labels, while an export that loses one query of thousands has a small interval. So that no export
-    fails where a worse one passes, its gains are then left out, and if it has no losses either, one query counts as lost.
-
-    Args:
-        right_before_Q: 0 to 1, by torch.
-        right_after_Q: the same queries by the export.
-        label_Q: of each query.
-    """
-    change_Q = right_after_Q - right_before_Q
-    _, class_Q = np.unique(label_Q, return_inverse=True)
-    if np.abs(np.bincount(class_Q, weights=change_Q)).max() > 1e-12:
-        return paired_difference(right_after_Q, right_before_Q, label_Q).low
-    loss_Q = np.maximum(-change_Q, 0.0)
-    if not loss_Q.any():
-        loss_Q[0] = 1.0
-    return paired_difference(np.zeros(len(loss_Q)), loss_Q, label_Q).low

@@ -26,11 +26,13 @@ class Headline:
     high: float | None
     n: str
     protocol: str
+    doubt: str = ""
 
     @property
     def interval(self) -> str:
-        """The interval as text: `[0.6, undefined]`."""
-        return f"[{short_number(self.low)}, {short_number(self.high)}]"
+        """The interval as text: `[0.6, undefined]`, and why it is not to be relied on."""
+        doubt = f" (not to be relied on: {self.doubt})" if self.doubt else ""
+        return f"[{short_number(self.low)}, {short_number(self.high)}]{doubt}"
 
     def __str__(self) -> str:
         return f"{self.name} = {short_number(self.value)} {self.interval}, n = {self.n}"
@@ -102,7 +104,7 @@ def read_headline(folder: Path) -> Headline | None:
         return None
     name, metric = next(iter(metrics.items()))
     value, low, high = (finite_number(metric[part]) for part in ("value", "low", "high"))
-    return Headline(name, value, low, high, str(metric["n"]), str(metric["protocol"]))
+    return Headline(name, value, low, high, str(metric["n"]), str(metric["protocol"]), metric.get("doubt", ""))
 
 
 def finite_number(value: object) -> float | None:

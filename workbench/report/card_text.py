@@ -77,6 +77,8 @@ def share_cells(metric: Mapping[str, Any], protocols: Protocols) -> list[str]:
         raise ValueError(f"A number of the card rests on n of at least 1, found n = {metric['n']!r}.")
     value, low, high = metric["value"], metric["low"], metric["high"]
     interval = "not defined" if low is None or high is None else f"[{100 * low:.1f}, {100 * high:.1f}]"
+    if metric.get("doubt"):
+        interval += f" (not to be relied on: {metric['doubt']})"
     found = "not defined" if value is None else f"{100 * value:.1f} %"
     return [
         found,

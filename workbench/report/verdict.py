@@ -81,7 +81,7 @@ def _by_difference(
     return Verdict(
         outcome,
         f"{_START[outcome]} {words}: {name} is {_told(found)} against {_told(reference)}; the paired difference is "
-        f"{value}{unit} [{low}, {high}], {reason}.",
+        f"{value}{unit} [{low}, {high}]{_doubt(difference)}, {reason}.",
     )
 
 
@@ -102,7 +102,11 @@ def _side(lowest: float, highest: float) -> Outcome:
 def _told(metric: Mapping[str, Any]) -> str:
     share = _is_share(metric)
     low, high = (_number(metric[key], share).removesuffix(" %") for key in ("low", "high"))
-    return f"{_number(metric['value'], share)} [{low}, {high}]"
+    return f"{_number(metric['value'], share)} [{low}, {high}]{_doubt(metric)}"
+
+
+def _doubt(metric: Mapping[str, Any]) -> str:
+    return f" (not to be relied on: {metric['doubt']})" if metric.get("doubt") else ""
 
 
 def _is_share(metric: Mapping[str, Any]) -> bool:

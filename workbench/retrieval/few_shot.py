@@ -236,6 +236,6 @@ def _metrics(
         if num_absent:
             line += f"; {num_absent} queries of absent labels not counted"
         for average, words in (("micro", "mean over queries"), ("macro", "mean over labels")):
-            value, low, high = (float(array[row]) for array in intervals[average])
-            metrics[f"{name}/{average}"] = Metric(value, low, high, len(class_Q), f"{line}; {average}: {words}")
+            value, low, high, doubt = (array[row].item() for array in intervals[average])
+            metrics[f"{name}/{average}"] = Metric(value, low, high, len(class_Q), f"{line}; {average}: {words}", doubt)
     return metrics

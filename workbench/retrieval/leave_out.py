@@ -154,8 +154,8 @@ def _shares(is_so_FQ: np.ndarray, label_Q: np.ndarray, protocol: str) -> list[di
         return []
     class_Q = np.unique(label_Q.astype(str), return_inverse=True)[1]
     mean_FC, count_C = class_means(is_so_FQ.astype(np.float64), class_Q)
-    ends = zip(*interval_of_class_means(mean_FC[:, None], count_C, "micro"), strict=True)
-    return [asdict(Metric(float(value), float(low), float(high), len(label_Q), protocol)) for value, low, high in ends]
+    found = zip(*(array.tolist() for array in interval_of_class_means(mean_FC[:, None], count_C, "micro")), strict=True)
+    return [asdict(Metric(value, low, high, len(label_Q), protocol, doubt)) for value, low, high, doubt in found]
 
 
 def _row_hashes(reference_ND: np.ndarray) -> np.ndarray:

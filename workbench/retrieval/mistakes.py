@@ -116,8 +116,9 @@ def class_table(
     for label, columns in pd.Series(np.arange(len(labels_Q))).groupby(labels_Q).indices.items():
         draw_D, count = correct_DQ[:, columns].mean(axis=1, dtype=np.float64), len(columns)
         p = draw_D.mean(keepdims=True)
-        variance = p * (1 - p) / count + (draw_D.var(ddof=1) / len(draw_D) if len(draw_D) > 1 else 0.0)
-        low, high = share_interval(p, variance, count, count, np.array([np.inf]))
+        of_draws = draw_D.var(ddof=1) / len(draw_D) if len(draw_D) > 1 else 0.0
+        unit = np.minimum(1 / count + of_draws / np.maximum(p * (1 - p), 1e-12), 1.0)
+        low, high = share_interval(p, unit, np.array([np.inf]))
         other, share = others.get(label, (None, 0.0))
         rows.append((label, count, num_references[str(label)], p[0], low[0], high[0], other, share))
     columns_ = ["label", "num_queries", "num_references", "accuracy", "low", "high"]
@@ -168,10 +169,12 @@ def compare_groups(
         asked = wrong_C > 1e-9
         if asked.any():
             share_C = np.clip(stays_C[asked] / wrong_C[asked], 0, 1)
-            value, low, high = interval_of_class_means(share_C[None, None], wrong_C[asked], "micro")
+            found = interval_of_class_means(share_C[None, None], wrong_C[asked], "micro")
+            value, low, high, doubt = (array.item() for array in found)
             metrics[f"mistakes_within_group/shots={shots}"] = Metric(
-                float(value[0]), float(low[0]), float(high[0]), max(1, round(float(wrong_C.sum()))),
+                value, low, high, max(1, round(float(wrong_C.sum()))),
                 f"{protocol[shots]}; share of the mistakes (mean number over draws) whose answer is of the query's group",
+                doubt,
             )  # fmt: skip
     frame = pd.DataFrame(
         {

@@ -16,6 +16,7 @@ from workbench.retrieval.open_set_measures import (
     accepted_above,
     bootstrap_weights,
     candidate_thresholds,
+    doubt_of_threshold,
     interval_over_splits,
     measure,
     measure_names,
@@ -211,7 +212,8 @@ def _measure_kind(
                 )
         if name == "AURC":
             extra = f"; at {protocol.unknown_share:.0%} unknown queries, which are always wrong when answered"
-        metrics[full] = Metric(float(value), float(low), float(high), num_used, line + extra)
+        doubt = doubt_of_threshold(name, all_unknown_classes)
+        metrics[full] = Metric(float(value), float(low), float(high), num_used, line + extra, doubt)
     columns = ["curve", "kind", "at", "value", "low", "high", "n", "resolved"]
     auroc = {split.number: float(found[0, 0]) for (split, _), found in zip(chosen, values, strict=True)}
     return _Part(metrics, unresolved, pd.DataFrame(rows, columns=columns), auroc)

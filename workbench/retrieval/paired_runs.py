@@ -9,23 +9,15 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.special import stdtr
 
-from workbench.retrieval.intervals import (
-    NUM_REPLICATES,
-    Average,
-    class_means,
-    class_weights,
-    num_clusters,
-    variance_of_mean,
-)
+from workbench.retrieval.intervals import Average
 from workbench.retrieval.seed_groups import check_labels, stack_seeds, take_queries
-from workbench.retrieval.stats import Metric, mcnemar, paired_difference
+from workbench.retrieval.stats import Metric, mcnemar, paired_difference, paired_p_value
 from workbench.runs.hits import Hits
 
 _PAIR_COLUMNS = [
     *("first", "second", "seeds", "difference", "low", "high", "n"),
-    *("p", "p_holm", "p_mcnemar", "p_mcnemar_holm", "note", "protocol"),
+    *("p", "p_holm", "p_mcnemar", "p_mcnemar_holm", "note", "protocol", "doubt"),
 ]
 
 
@@ -46,46 +38,13 @@ def holm(p_P: ArrayLike) -> np.ndarray:
     return corrected
 
 
-def paired_p_value(
-    first_DQ: np.ndarray, second_DQ: np.ndarray, labels: ArrayLike, average: Average = "micro", *, seed: int = 0
-) -> float:
-    """Returns the two-sided p value, 0 to 1, that two runs are equally good: below 0.05 where the interval of
-    `stats.paired_difference` leaves 0 out, and the reverse.
-
-    Two runs that never differ give 1. A single class gives 1: it says nothing about others.
-
-    Args:
-        first_DQ: 0 to 1, draws by queries.
-        second_DQ: the same for the other run, queries and draws in the same order.
-        labels: [Q], the class of each query.
-        average: "micro" or "macro".
-        seed: of the bootstrap.
-    """
-    class_Q = np.unique(np.asarray(labels).astype(str), return_inverse=True)[1]
-    difference_DQ = np.atleast_2d(np.asarray(first_DQ, np.float64) - np.asarray(second_DQ, np.float64))
-    mean_DC, count_C = class_means(difference_DQ, class_Q)
-    weight_C = class_weights(count_C, average)
-    value = abs(float(mean_DC.mean(axis=0) @ weight_C))
-    if value <= 1e-12:
-        return 1.0
-    clusters = num_clusters(weight_C)
-    if np.ptp(mean_DC) <= 1e-12:
-        # All classes agree: the t at which Wilson's bound for 0 of C classes, t^2 / (C + t^2), reaches the difference.
-        if len(count_C) == 1:
-            return 1.0
-        t, df = np.sqrt(clusters * value / max(1 - value, 1e-12)), max(clusters - 1, 1.0)
-        return float(2 * stdtr(df, -t))
-    variance, df_M = variance_of_mean(mean_DC[None], weight_C, NUM_REPLICATES, seed)
-    return float(2 * stdtr(df_M[0], -value / np.sqrt(variance[0])))
-
-
 def compare_pairs(
     hits: Mapping[str, Mapping[int | None, Hits]], average: Average = "micro", protocol: str = ""
 ) -> pd.DataFrame:
     """Returns a row for each pair of variants, compared on the queries and seeds that both have.
 
     Columns: first, second, seeds (those both have), difference (first less second), low, high, n (queries in common), p
-    (paired bootstrap by class), p_holm, p_mcnemar, p_mcnemar_holm, note, protocol. With several seeds in common the
+    (paired bootstrap by class), p_holm, p_mcnemar, p_mcnemar_holm, note, protocol, doubt. With several seeds in common the
     difference is formed seed by seed (mean over draws), and the seeds take the place of the draws: the interval covers classes,
     queries and seeds. McNemar's test takes the first draw of the first seed in common and leaves tied answers out (NaN where the
     values are no hits, as average precision). Holm corrects each kind of p value over the pairs.
@@ -104,18 +63,20 @@ def compare_pairs(
         note = "" if seeds else "no seed in common: means over each one's own seeds"
         a_DQ, b_DQ, labels, num_left = _align(hits[first], hits[second], seeds)
         if not len(labels):
-            rows.append((first, second, _names(seeds), *[np.nan] * 3, 0, np.nan, np.nan, "no query in common", ""))
+            rows.append((first, second, _names(seeds), *[np.nan] * 3, 0, np.nan, np.nan, "no query in common", "", ""))
             continue
         rest = f"{num_left:,} queries are not in both" if num_left else ""
         how = _how(len(seeds), len(a_DQ))
         found = paired_difference(a_DQ, b_DQ, labels, average, protocol=f"{how}; {protocol}" if protocol else how)
+        doubt = f"interval not to be relied on: {found.doubt}" if found.doubt else ""
         rows.append(
             (
                 *(first, second, _names(seeds), found.value, found.low, found.high, found.n),
                 paired_p_value(a_DQ, b_DQ, labels, average),
                 _mcnemar_of(hits[first], hits[second], seeds),
-                "; ".join(text for text in (note, rest) if text),
+                "; ".join(text for text in (note, rest, doubt) if text),
                 found.protocol,
+                found.doubt,
             )
         )
     columns = [name for name in _PAIR_COLUMNS if not name.endswith("holm")]
@@ -129,7 +90,7 @@ def pair_metrics(pairs: pd.DataFrame, metric: str) -> dict[str, Metric]:
     """The differences of `compare_pairs` by name (`difference/METRIC/first less second`); pairs without a query left out."""
     return {
         f"difference/{metric}/{row['first']} less {row['second']}": Metric(
-            row["difference"], row["low"], row["high"], int(row["n"]), row["protocol"]
+            row["difference"], row["low"], row["high"], int(row["n"]), row["protocol"], row["doubt"]
         )
         for row in pairs[pairs["n"] > 0].to_dict("records")
     }

@@ -12,7 +12,9 @@ from workbench.retrieval.intervals import (
     class_means,
     class_weights,
     interval_of_class_means,
+    moderate,
     num_clusters,
+    num_trials,
     share_interval,
     variance_of_mean,
 )
@@ -20,8 +22,6 @@ from workbench.retrieval.reid_protocol import ReidProtocol
 from workbench.retrieval.reid_result import match_by_query
 from workbench.retrieval.reid_values import Places
 from workbench.retrieval.stats import Metric
-
-_NO_LIMIT = 1e12
 
 
 def mean_metrics(
@@ -32,25 +32,20 @@ def mean_metrics(
     graded = per_query[["average_precision", "inverse_negative_penalty"]].to_numpy().T
     names = ["mAP", *(f"rank-{rank}" for rank in protocol.ranks), "mINP"]
     identity = np.unique(per_query["label"][counted].to_numpy(dtype=object), return_inverse=True)[1]
-    mean_MC, count_C = class_means(np.stack([graded[0], *match_RQ, graded[1]])[:, counted], identity)
-    yes_or_no = np.array([name.startswith("rank-") for name in names])
+    value_MQ = np.stack([graded[0], *match_RQ, graded[1]])[:, counted]
+    (mean_MC, count_C), (square_MC, _) = class_means(value_MQ, identity), class_means(value_MQ**2, identity)
     per_identity = protocol.average == "identity"
     weight_C = class_weights(count_C, "macro" if per_identity else "micro")
     value_M = np.round(mean_MC @ weight_C, 12)  # all right is 1 in spite of rounding
     variance_M, df_M = variance_of_mean(mean_MC[:, None], weight_C, NUM_REPLICATES, seed=0)
-    low_M, high_M = np.empty(len(names)), np.empty(len(names))
-    for chosen in (yes_or_no, ~yes_or_no):
-        # A precision varies less than a yes or no: as many trials as its variance is worth. Where all individuals agree by
-        # chance the variance is no measure, and a query counts as one trial.
-        limit = 1.0 if chosen[1] or np.ptp(mean_MC[chosen], axis=1).min() <= 1e-12 else _NO_LIMIT
-        num_trials = limit / float((weight_C**2 / count_C).sum())
-        low_M[chosen], high_M[chosen] = share_interval(
-            value_M[chosen], variance_M[chosen], num_trials, num_clusters(weight_C), df_M[chosen]
-        )
+    second_M = np.maximum(square_MC @ weight_C - value_M**2, 0.0)  # a precision varies less than a yes or no
+    unit_M, df_M, doubt_M = moderate(variance_M, second_M, num_trials(weight_C, count_C), num_clusters(weight_C), df_M)
+    low_M, high_M = share_interval(value_M, unit_M, df_M, second=second_M)
     weight_Q = np.zeros(len(per_query))
     weight_Q[counted] = 1 / (count_C[identity] * len(count_C)) if per_identity else 1 / len(identity)
-    numbers = zip(names, value_M.tolist(), low_M.tolist(), high_M.tolist(), strict=True)
-    return {name: Metric(value, low, high, len(identity), line) for name, value, low, high in numbers}, weight_Q
+    numbers = zip(names, *(array.tolist() for array in (value_M, low_M, high_M, doubt_M)), strict=True)
+    metrics = {name: Metric(value, low, high, len(identity), line, doubt) for name, value, low, high, doubt in numbers}
+    return metrics, weight_Q
 
 
 def true_accepts(
@@ -63,6 +58,6 @@ def true_accepts(
     found = interval_of_class_means(mean_FC[:, None], pairs_C, "micro")
     line = f"{line}; over {int(pairs_C.sum())} matching pairs, non-matching pairs above the threshold are false accepts"
     return {
-        far_name(far): Metric(value, low, high, len(places.query_B), line)
-        for far, value, low, high in zip(protocol.far, *(array.tolist() for array in found), strict=True)
+        far_name(far): Metric(value, low, high, len(places.query_B), line, doubt)
+        for far, value, low, high, doubt in zip(protocol.far, *(array.tolist() for array in found), strict=True)
     }

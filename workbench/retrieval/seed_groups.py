@@ -26,6 +26,7 @@ _SEED_COLUMNS = [
         "largest",
         "n",
         "protocol",
+        "doubt",
     ),
 ]
 
@@ -54,7 +55,7 @@ def group_seeds(metrics: pd.DataFrame, hits: Mapping[str, Mapping[int | None, Hi
 
     Columns: variant, num_seeds, value, low and high (over classes, queries and seeds, where each run kept its hits on the same
     queries; of a single seed the run's own interval; NaN else), seeds_low and seeds_high (over seeds alone, NaN for one),
-    smallest and largest seed's value, n (queries), protocol.
+    smallest and largest seed's value, n (queries), protocol, doubt (why low and high are not to be relied on, or "").
 
     Args:
         metrics: rows of `runs.comparison.metrics_table` of one metric and protocol.
@@ -65,6 +66,7 @@ def group_seeds(metrics: pd.DataFrame, hits: Mapping[str, Mapping[int | None, Hi
         value, seeds_low, seeds_high = seed_interval(runs["value"])
         protocol = str(runs["protocol"].iloc[0])
         low, high = (float(runs[end].iloc[0]) if len(runs) == 1 else float("nan") for end in ("low", "high"))
+        doubt = str(runs["doubt"].iloc[0]) if len(runs) == 1 else ""
         of_seeds = hits.get(str(variant), {})
         if (
             len(runs) > 1
@@ -73,9 +75,9 @@ def group_seeds(metrics: pd.DataFrame, hits: Mapping[str, Mapping[int | None, Hi
         ):
             hit_SQ, labels = stack_seeds(of_seeds, list(of_seeds), next(iter(of_seeds.values())).query_Q)
             whole = cluster_interval(hit_SQ, labels)
-            low, high = min(whole.low, value), max(whole.high, value)
+            low, high, doubt = min(whole.low, value), max(whole.high, value), whole.doubt
         spread = (float(runs["value"].min()), float(runs["value"].max()), int(runs["n"].max()), protocol)
-        rows.append((str(variant), len(runs), value, low, high, seeds_low, seeds_high, *spread))
+        rows.append((str(variant), len(runs), value, low, high, seeds_low, seeds_high, *spread, doubt))
     return pd.DataFrame(rows, columns=_SEED_COLUMNS)
 
 
@@ -115,7 +117,9 @@ def group_metrics(grouped: pd.DataFrame, metric: str) -> dict[str, Metric]:
     """Returns the means of `group_seeds` by name (`METRIC/variant`); those without an interval are left out."""
     return {
         f"{metric}/{row['variant']}": Metric(
-            row["value"], row["low"], row["high"], int(row["n"]), f"mean of {row['num_seeds']} seeds; {row['protocol']}"
+            *(row["value"], row["low"], row["high"], int(row["n"])),
+            f"mean of {row['num_seeds']} seeds; {row['protocol']}",
+            row["doubt"],
         )
         for row in grouped.dropna(subset=["low", "high"]).to_dict("records")
     }

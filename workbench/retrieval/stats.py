@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import bdtr, ndtri, stdtrit
+from scipy.special import bdtr, ndtri, stdtr
 
 from workbench.retrieval.intervals import (
     NUM_REPLICATES,
     Average,
     class_means,
     class_weights,
+    difference_interval,
     interval_of_class_means,
-    num_clusters,
-    variance_of_mean,
+    moderate_differences,
 )
 
 
@@ -31,6 +31,7 @@ class Metric:
         high: upper end of it.
         n: number of queries behind the value.
         protocol: one line that says how it was measured.
+        doubt: why the interval is not to be relied on; "" where nothing speaks against it.
     """
 
     value: float
@@ -38,10 +39,12 @@ class Metric:
     high: float
     n: int
     protocol: str
+    doubt: str = ""
 
     def __str__(self) -> str:
-        """Returns the share in percent with its interval and n, such as "16.9 % [12.2, 23.0], n = 296"."""
-        interval = f" [{100 * self.low:.1f}, {100 * self.high:.1f}]" if self.low < self.high else ""
+        """Returns the share in percent with its interval, its doubt and n, such as "16.9 % [12.2, 23.0], n = 296"."""
+        doubt = f" (not to be relied on: {self.doubt})" if self.doubt else ""
+        interval = f" [{100 * self.low:.1f}, {100 * self.high:.1f}]{doubt}" if self.low < self.high else ""
         return f"{100 * self.value:.1f} %{interval}, n = {self.n:,}"
 
 
@@ -69,9 +72,10 @@ def cluster_interval(
 
     Classes are resampled with their queries; the standard error is multiplied by sqrt(C / (C - 1)), without which it is too
     small for few classes. The variance of the draw means is added, less the part that the classes have shown already
-    (two-way clustering). The interval is Wilson's at the effective number of trials, with Student's quantile at the
-    effective number of classes less one: a percentile bootstrap over 20 classes covers too little. Queries of one
-    class say nothing about other classes: a single class gives an interval of nearly 0 to 1.
+    (two-way clustering). The interval is Wilson's at the effective number of trials, with Student's quantile: a percentile
+    bootstrap over 20 classes covers too little. Where hardly anything is wrong (or right), the variance is moderated, so that
+    one wrong query more or less moves the interval a little and never makes it jump. Queries of one class say nothing about other
+    classes: a single class gives an interval of nearly 0 to 1.
 
     Args:
         correct_DQ: 0 to 1, a value for each draw and query (an expected value where answers tie); [Q] is one draw.
@@ -86,14 +90,15 @@ def cluster_interval(
         ValueError: no query, lengths that differ, values out of 0 to 1.
 
     Source: Cameron, Gelbach and Miller 2011 (two-way clustering); Carter, Schnepel and Steigerwald 2017 (effective
-    number of clusters); `share_interval` for the form of the interval.
+    number of clusters); `intervals.moderate` and `share_interval` for the form of the interval.
     """
     correct_DQ, class_Q = _check(correct_DQ, labels)
     mean_DC, count_C = class_means(correct_DQ, class_Q)
-    value, low, high = interval_of_class_means(
+    found = interval_of_class_means(
         mean_DC[None], count_C, average, level=level, num_replicates=num_replicates, seed=seed
     )
-    return Metric(float(value[0]), float(low[0]), float(high[0]), correct_DQ.shape[1], protocol)
+    value, low, high, doubt = (array.item() for array in found)
+    return Metric(value, low, high, correct_DQ.shape[1], protocol, doubt)
 
 
 def paired_difference(
@@ -109,8 +114,8 @@ def paired_difference(
 ) -> Metric:
     """Returns model A's accuracy less model B's, -1 to 1, on the same queries and the same draws, with its interval.
 
-    What both find hard cancels: the difference of each query and draw is formed before classes are resampled. If every
-    class shows the same difference (two equal models), the half-width is Wilson's bound for 0 of C classes.
+    What both find hard cancels: the difference of each query and draw is formed before classes are resampled. The interval moves
+    without a jump from two equal models to one query that differs, and on.
 
     Args:
         correct_a_DQ: 0 to 1, draws by queries ([Q] is one draw), model A.
@@ -125,22 +130,32 @@ def paired_difference(
     Raises:
         ValueError: shapes that differ, no query, values out of 0 to 1.
 
-    Source: paired cluster bootstrap; the quantile and the variance are those of `cluster_interval`.
+    Source: `intervals.difference_interval` (Tango 1998); the variance is that of `cluster_interval`.
     """
-    first, class_Q = _check(correct_a_DQ, labels)
-    second, _ = _check(correct_b_DQ, labels)
-    if first.shape != second.shape:
-        raise ValueError(f"both models need the same draws and queries, {first.shape} and {second.shape} were given")
-    mean_DC, count_C = class_means(first - second, class_Q)
-    weight_C = class_weights(count_C, average)
-    variance, df = variance_of_mean(mean_DC[None], weight_C, num_replicates, seed)
-    value = float(mean_DC.mean(axis=0) @ weight_C)
-    clusters = num_clusters(weight_C)
-    half = float(stdtrit(df[0], 0.5 + level / 2) * np.sqrt(variance[0]))
-    if np.ptp(mean_DC) <= 1e-12:
-        bound = stdtrit(max(clusters - 1, 1.0), 0.5 + level / 2) ** 2
-        half = float(bound / (clusters + bound))
-    return Metric(value, max(value - half, -1.0), min(value + half, 1.0), first.shape[1], protocol)
+    value, absolute, square, unit, df, doubt, num_queries = _compare(
+        correct_a_DQ, correct_b_DQ, labels, average, num_replicates, seed
+    )
+    low, high = difference_interval(value, absolute, square, unit, df, level)
+    return Metric(value.item(), low.item(), high.item(), num_queries, protocol, doubt.item())
+
+
+def paired_p_value(
+    correct_a_DQ: np.ndarray, correct_b_DQ: np.ndarray, labels: ArrayLike, average: Average = "micro", *, seed: int = 0
+) -> float:
+    """Returns the two-sided p value, 0 to 1, that two models are equally good: below 0.05 where the interval of
+    `paired_difference` leaves 0 out, and the reverse.
+
+    Two models that never differ give 1. A single class gives 0.5 at least: it says nothing about others.
+
+    Args:
+        correct_a_DQ, correct_b_DQ, labels, average, seed: as in `paired_difference`.
+
+    Source: the score test that `intervals.difference_interval` inverts, at 0.
+    """
+    value, _, square, unit, df, _, _ = _compare(correct_a_DQ, correct_b_DQ, labels, average, NUM_REPLICATES, seed)
+    if abs(value.item()) <= 1e-12:
+        return 1.0
+    return (2 * stdtr(df, -np.abs(value) / np.sqrt(unit * square))).item()
 
 
 def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> float:
@@ -168,6 +183,27 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> float:
     if only_a + only_b == 0:
         return 1.0
     return min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
+
+
+def _compare(
+    correct_a_DQ: np.ndarray,
+    correct_b_DQ: np.ndarray,
+    labels: ArrayLike,
+    average: Average,
+    num_replicates: int,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+    """Returns value, mean absolute and mean square difference, unit, df and doubt, each [1], and the number of queries."""
+    first, class_Q = _check(correct_a_DQ, labels)
+    second, _ = _check(correct_b_DQ, labels)
+    if first.shape != second.shape:
+        raise ValueError(f"both models need the same draws and queries, {first.shape} and {second.shape} were given")
+    mean_DC, count_C = class_means(first - second, class_Q)
+    weight_Q = (class_weights(count_C, average) / count_C)[class_Q]
+    change_Q = (first - second).mean(axis=0)
+    absolute, square = np.array([[np.abs(change_Q) @ weight_Q], [change_Q**2 @ weight_Q]])
+    value, unit, df, doubt = moderate_differences(mean_DC[None], square, count_C, average, num_replicates, seed)
+    return value, absolute, square, unit, df, doubt, first.shape[1]
 
 
 def _check(correct_DQ: np.ndarray, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

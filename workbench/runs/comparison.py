@@ -141,13 +141,17 @@ def differing_settings(runs: Sequence[ComparedRun]) -> pd.DataFrame:
 
 
 def metrics_table(runs: Sequence[ComparedRun]) -> pd.DataFrame:
-    """One row a run and metric: metric, protocol, variant, seed, run, value, low, high, n.
+    """One row a run and metric: metric, protocol, variant, seed, run, value, low, high, n, doubt.
 
     Only metrics that two variants have are kept, in the order of the first run that has them; of a single variant all.
     """
-    columns = ["metric", "protocol", "variant", "seed", "run", "value", "low", "high", "n"]
+    columns = ["metric", "protocol", "variant", "seed", "run", "value", "low", "high", "n", "doubt"]
     rows = [
-        (name, one["protocol"], run.variant, run.seed, run.folder.name, *(one[key] for key in ("value", "low", "high", "n")))
+        (
+            *(name, one["protocol"], run.variant, run.seed, run.folder.name),
+            *(one[key] for key in ("value", "low", "high", "n")),
+            one.get("doubt", ""),
+        )
         for run in runs
         for name, one in run.metrics.items()
     ]  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 from workbench.runs.files import write_json
 
 METRIC_FIELDS = ("value", "low", "high", "n", "protocol")
+_DOUBT = "doubt"
 
 
 def add_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
@@ -17,7 +18,8 @@ def add_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
 
     Args:
         folder: the run's.
-        metrics: by name, each a dataclass or a mapping with `value`, `low`, `high`, `n` and `protocol`.
+        metrics: by name, each a dataclass or a mapping with `value`, `low`, `high`, `n` and `protocol`; with `doubt` where the
+            interval is not to be relied on, which is left out where it is empty.
 
     Raises:
         ValueError: a metric without one of these, with another one, or with an infinite number; nothing is written.
@@ -26,10 +28,11 @@ def add_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
     plain = {}
     for name, metric in metrics.items():
         fields = to_json(metric)
-        if not isinstance(fields, dict) or set(fields) != set(METRIC_FIELDS):
+        if not isinstance(fields, dict) or set(fields) - {_DOUBT} != set(METRIC_FIELDS):
             found = ", ".join(fields) if isinstance(fields, dict) else repr(metric)
             raise ValueError(f"Metric {name!r}: wanted {', '.join(METRIC_FIELDS)}, found {found or 'nothing'}.")
-        plain[name] = {field: fields[field] for field in METRIC_FIELDS}
+        doubt = {_DOUBT: fields[_DOUBT]} if fields.get(_DOUBT) else {}
+        plain[name] = {field: fields[field] for field in METRIC_FIELDS} | doubt
     write_json(folder / "metrics.json", {"metrics": read_metrics(folder) | plain})
 
 
