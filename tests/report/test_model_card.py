@@ -385,6 +385,8 @@ def test_numbers_stay_as_they_are() -> None:
 def test_protocols_are_cited_in_the_order_of_their_use() -> None:
     protocols = Protocols()
     assert [protocols.cite(line) for line in ("b", "a", "b")] == ["P1", "P2", "P1"]
+    doubted = share_cells(metric(0.25, 0.125, 0.5, 1000, "a") | {"doubt": "few"}, protocols)
+    assert doubted[1] == "\\[12.5, 50.0\\] (not to be relied on: few)"
     assert share_cells(metric(0.25, 0.125, 0.5, 1000, "a"), protocols) == ["25.0 %", "\\[12.5, 50.0\\]", "1,000", "P2"]
 
 

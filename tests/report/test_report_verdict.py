@@ -68,6 +68,14 @@ def test_a_paired_difference_decides_where_there_is_one() -> None:
     assert _one(undefined)[1].endswith("the intervals overlap.")
 
 
+def test_a_doubt_stands_beside_its_interval() -> None:
+    found = {"a": _metric(0.5, 0.4, 0.6) | {"doubt": "few"}, "chance/a": _metric(0.1, 0.1, 0.1)}
+    assert "a is 50.0 % [40.0, 60.0] (not to be relied on: few), chance 10.0 %" in _one(found)[1]
+    found = {"a": _metric(0.5, 0.4, 0.6), "untuned/a": _metric(0.4, 0.3, 0.5)}
+    found["difference/a"] = _metric(0.1, 0.05, 0.15) | {"doubt": "few"}
+    assert "+10.0 points [+5.0, +15.0] (not to be relied on: few), zero lies outside" in _one(found)[1]
+
+
 def test_what_is_no_share_is_told_as_it_is() -> None:
     found = {"ms": _metric(12.5, 11.0, 14.0), "untuned/ms": _metric(20.25, 19.0, 21.0)}
     assert _one(found) == (

@@ -238,7 +238,8 @@ def test_graded_differences_have_a_width_in_their_size() -> None:
     value = np.array([0.1])  # every query by 0.1
     low, high = difference_interval(value, value, value**2, np.array([0.01]), np.array([np.inf]))
     assert low[0] == pytest.approx(0.1 / (1 + 0.01 * 1.959964**2))  # Wilson's for all of n, of 0 or 0.1
-    assert 0.12 < high[0] < 0.14
+    factor = 0.01 * 1.959964**2
+    assert high[0] == pytest.approx(0.1 + 0.9 * factor / (1 + factor))  # and for none of n, of 0.1 or 1
 
 
 def test_few_labels_that_differ_much_are_marked() -> None:

@@ -73,6 +73,10 @@ def test_start_log_and_finish_write_what_they_know(root: Path) -> None:
         "a": {"value": 1, "low": None, "high": None, "n": 2, "protocol": "q"},
     }
     assert list(read_metrics(run.folder)) == ["b", "a"]
+    number = {"value": 0.5, "low": 0.1, "high": 0.9, "n": 3, "protocol": "p"}
+    run.log({"sure": number | {"doubt": ""}, "unsure": number | {"doubt": "few labels"}})
+    assert read_metrics(run.folder)["sure"] == number
+    assert read_metrics(run.folder)["unsure"] == number | {"doubt": "few labels"}
     run.finish()
     record = read_record(run.folder)
     assert (record["status"], record["error"], record["finished"]) == ("ok", None, True)

@@ -148,9 +148,13 @@ def difference_interval(
 
 
 def _size(square: np.ndarray, mean: np.ndarray, num_seen: np.ndarray) -> np.ndarray:
-    """The size of values that are not 0, 0 to 1: as seen, or 1 for those that next to no query has shown."""
-    seen = np.divide(square, mean, out=np.ones_like(mean), where=mean > 0)
-    return np.asarray(1 + np.minimum(num_seen / _ENOUGH, 1.0) * (seen - 1))
+    """By how much the mean square grows with the mean of values from 0 to 1: by their size seen, or, where next to no query has
+    shown one, as if they rose to 1.
+    """
+    whole, seen = (
+        np.divide(*part, out=np.ones_like(mean), where=part[1] > 0) for part in ((1 - square, 1 - mean), (square, mean))
+    )
+    return np.asarray(whole + np.minimum(num_seen / _ENOUGH, 1.0) * (seen - whole))
 
 
 def interval_of_class_means(

@@ -245,15 +245,13 @@ def _metrics(
     )
     metrics: dict[str, Metric] = {}
     intervals = {
-        average: np.stack(
-            interval_of_class_means(mean_MC[:, None], count_C, average, num_replicates=protocol.num_replicates)
-        )
+        average: interval_of_class_means(mean_MC[:, None], count_C, average, num_replicates=protocol.num_replicates)
         for average in get_args(Average)
     }
     for row, name in enumerate(_measures(protocol)):
         level = ", image level (any of the first images)" if name.startswith("recall") else ""
         for average, words in (("micro", "mean over images"), ("macro", "mean over labels")):
-            value, low, high = intervals[average][:, row].tolist()
+            value, low, high, doubt = (array[row].item() for array in intervals[average])
             said = f"{line}; {name}{level}; {average}: {words}"
-            metrics[f"{name}/{average}"] = Metric(value, low, high, len(class_Q), said)
+            metrics[f"{name}/{average}"] = Metric(value, low, high, len(class_Q), said, doubt)
     return metrics
