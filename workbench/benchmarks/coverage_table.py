@@ -76,7 +76,9 @@ def _threshold_trial(world: ThresholdWorld, rng: np.random.Generator) -> tuple[n
     known_Q, unknown_Q = shift_2C[:, class_Q] + rng.normal(size=(2, len(class_Q))) + [[world.separation], [0.0]]
     weight_RC = bootstrap_weights(world.num_classes, 200, 0)
     num_held = round(world.num_classes / 4)
-    values, replicates, unknown = [], [], set[int]()
+    values: list[np.ndarray] = []
+    replicates: list[np.ndarray] = []
+    unknown = set[int]()
     for _ in range(5):
         held = rng.permutation(world.num_classes)[:num_held]
         unknown |= set(held.tolist())
