@@ -113,10 +113,10 @@ def _mean_precision(
 ) -> np.ndarray:
     """Returns the precision at a positive of a tie, the mean over all orders of the tied rows and over the positives in it.
 
-    A positive at the i-th of t places has (i - 1) (r - 1) / (t - 1) others of the tie's r before it on average, whatever i; with h
-    hits among the n rows before the tie the precision there is (h + 1 + (i - 1) (r - 1) / (t - 1)) / (n + i), and each of the t
-    places is as likely. The sum over i is a sum of 1 / (n + i). Just before the positive: one hit and one place less, and 1 where
-    there is no place.
+    A positive at the i-th of a tie's t places has on average (i - 1) (r - 1) / (t - 1) others of the tie's r positives before it. With
+    h hits among the n rows before the tie, the mean precision there is (h + 1 + (i - 1) (r - 1) / (t - 1)) / (n + i), and all t
+    places are equally likely; the sum over i needs only the sum of 1 / (n + i). Just before the positive there is one hit and one
+    place less; the precision is 1 where there is no place before it.
     """
     others_T = (right_T - 1) / np.maximum(tied_T - 1, 1)
     inverse_T = _sum_of_inverses(nearer_T, tied_T)
