@@ -61,13 +61,14 @@ def _kill_at(step: int) -> loop.OnStep:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_learns_and_goes_on_bit_for_bit(name: str, catalog: Catalog, tmp_path: Path) -> None:
-    recipe, embedder = _few_steps(name), _embedder(name)
+    # the head of head_then_trunk stands still for two thirds of the steps: it wants more of them to move by more than chance
+    num_steps = 24 if name == "head_then_trunk" else 12
+    recipe, embedder = _few_steps(name, num_steps=num_steps), _embedder(name)
     whole = _train(recipe, embedder, catalog, tmp_path / "whole")
     loss = whole.history["loss"]
-    # Seeded, so the same everywhere but for rounding. The means of three steps fell by 16 % (head_then_trunk, whose head
-    # stands still for two thirds of the steps) to 66 %; half of the least is asked for.
-    assert loss.tail(3).mean() < 0.92 * loss.head(3).mean()
-    # killed in step 5, of which nothing is written: goes on after step 3, in head_then_trunk across the end of step 4
+    # Seeded, so the same everywhere but for rounding. The mean of a quarter of the steps falls by 16 % at least; half is asked for.
+    assert loss.tail(num_steps // 4).mean() < 0.92 * loss.head(num_steps // 4).mean()
+    # killed in step 5, of which nothing is written: goes on after step 3
     with pytest.raises(_KilledError):
         _train(recipe, embedder, catalog, tmp_path / "killed", on_step=_kill_at(5))
     assert load_newest(tmp_path / "killed" / "checkpoints", print)["step"] == 3  # type: ignore[index]
