@@ -456,5 +456,7 @@ def test_guidelines_on_the_packshots(grocery_store_root: Path) -> None:
     assert len(measures) == 81
     assert len(find_exact_duplicates(packshots, measures)) == 0
     table = check_guidelines(packshots, measures).set_index("guideline")
-    assert table["verdict"].tolist() == ["not met", "look", "look", "look", "look", "not met", "met", "met", "met"]
+    assert table["verdict"].tolist() == ["not met", "look", "look", "look", "look", "not met", "met", "met", "not met"]
     assert cell(table, GUIDELINES[5], "num_failing") == 81
+    # 80 of the 81 are Adobe RGB: as sRGB the second most blurred one rises from 0.617 to 0.620
+    assert cell(table, GUIDELINES[8], "num_failing") == 2

@@ -267,7 +267,7 @@ def test_when_another_process_was_first_its_folder_is_taken(outputs: Path, monke
     shutil.move(first, kept)
 
     def other_is_first(folder: Path, **_: int) -> None:
-        (folder / "ours").touch()
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
         shutil.copytree(kept, first)
 
     monkeypatch.setattr(products, "draw_products", other_is_first)

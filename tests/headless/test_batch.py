@@ -77,7 +77,7 @@ def test_a_run_that_goes_well_is_ok_and_says_everything(root: Path, runs: Runs, 
     assert (record["path"], record["seed"], record["facts"]) == ("notebooks/fine.ipynb", 3, {"mode": "good"})
     assert sorted(record["timings"]["cells_s"]) == [str(number) for number in range(1, 9)]
     assert read_metrics(folder)["accuracy@1"]["value"] == 0.7
-    files = ["metrics.json", "output.ipynb", "report.html", "run.json", "stdout.log"]
+    files = [".lock", "metrics.json", "output.ipynb", "report.html", "run.json", "stdout.log"]
     assert sorted(path.name for path in folder.iterdir()) == files
     log = (folder / "stdout.log").read_text().splitlines()
     assert "seen: 7" in log

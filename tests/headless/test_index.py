@@ -95,7 +95,7 @@ def test_runs_are_listed_newest_first_with_what_is_true(outputs: Path) -> None:
     add_metrics(ok, {"accuracy@1": one_metric(0.63214, 0.6, None, 2485, "1 shot"), "accuracy@5": one_metric(0.9)})
     (ok / "report.html").write_text("r")
     make_run(outputs, "01_audit", "running", "07")
-    gone = make_run(outputs, "02_train", "running", "06", process_started=1.0)
+    gone = make_run(outputs, "02_train", "running", "06", process_ticks=1)
     (gone / "metrics.json").write_text("{")
     (outputs / "20260102T030404Z-09_speed-00000000").mkdir()
     text = write_index(outputs).read_text()

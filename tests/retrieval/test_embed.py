@@ -276,7 +276,7 @@ def test_the_content_is_that_of_the_pictures_and_not_of_their_names(embedder: Em
 @pytest.mark.slow
 def test_kill_nine_loses_nothing_and_the_result_is_the_same_to_the_bit(embedder: Embedder, tmp_path: Path) -> None:
     command = [sys.executable, "-c", _SCRIPT, str(Path(__file__).parent), str(tmp_path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     make_catalog(tmp_path / "set", 64)
     rng, done = np.random.default_rng(0), []
     for _ in range(3):

@@ -208,7 +208,8 @@ HARD_LABELS = [
 
 
 def test_labels_and_names_come_back_exactly_as_they_were(tmp_path: Path) -> None:
-    labels = [label for label in HARD_LABELS if label]
+    # "é" in two Unicode forms is one label, while names stay as they are
+    labels = [label for label in HARD_LABELS if label not in ("", "e\u0301")]
     gallery = Gallery.build(_normal(0, len(labels), 4), labels, labels[::-1], comment="hard\nones, é")
     gallery.add("many", _normal(1, len(HARD_LABELS), 4), HARD_LABELS)
     gallery.save(tmp_path)
