@@ -81,7 +81,7 @@ def test_of_two_resumes_one_goes_on_and_a_run_of_a_dead_host_is_taken_over(root:
     notebook = write_notebook(root, "slow_once", SLOW_ONCE)
     folder = run_notebook(notebook, {}, out=root / "outputs", deadline_s=60)
     assert read_record(folder)["status"] == "timeout"
-    (folder / "go").unlink()
+    (folder / "go").unlink(missing_ok=True)
     command = [sys.executable, "-m", "workbench", "resume", folder.name, "--out", str(root / "outputs")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as first:
         while not (folder / "go").exists():
